@@ -1,0 +1,371 @@
+"""The config: from YAML to frozen values, every fault at once with its line.
+
+The text becomes a tree that knows its lines (`yaml_lines`), the tree is held against the models
+(`config_schema`) and against the rules that span several keys, and defaults are filled in. The rest of
+the program meets only `Config`, `Customer` and `Project`, in which nothing is left to look up.
+"""
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from pydantic import ValidationError
+
+from vcc_exporter import times
+from vcc_exporter.config_schema import (
+    SECRET_KEYS,
+    SECTIONS,
+    ConfigFile,
+    CustomerSection,
+    PollSection,
+    Section,
+    TargetsSection,
+)
+from vcc_exporter.yaml_lines import ConfigError, Fault, LinedMap, line_of, read
+
+VENDOR_URL: Final = "https://{subdomain}.asp.virtual-call-center.eu"
+SHORTEST_STALE_AFTER: Final = timedelta(minutes=5)
+_DAY: Final = timedelta(days=1)
+
+# What the rest of the program sees.
+
+
+@dataclass(frozen=True, slots=True)
+class KeySource:
+    """Where a customer's API key comes from: exactly one is not None."""
+
+    inline: str | None = field(default=None, repr=False)
+    file: Path | None = None
+    env: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """What was promised about a project's calls."""
+
+    service_level: float = 0.8
+    """At least this part answered before the threshold, 0 to 1."""
+    abandonment: float = 0.05
+    """At most this part given up, 0 to 1."""
+    min_calls: int = 20
+    """With fewer calls the ratios judge nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """One project, with the customer's settings filled in where it has none of its own."""
+
+    id: int
+    name: str | None
+    """None: the name that the API gives, else the id."""
+    sla_s: int
+    targets: Targets
+    hours: times.Hours | None
+    queues: Mapping[int, str]
+    """Names for queue ids."""
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    """One customer's effective settings."""
+
+    name: str
+    subdomain: str
+    url: str
+    """Scheme, host and perhaps a path; no slash at the end."""
+    proxy_url: str | None = field(repr=False)
+    ca_file: Path | None
+    key: KeySource
+    zone: ZoneInfo
+    sla_s: int
+    targets: Targets
+    teams: tuple[int, ...]
+    """Ascending; empty: all."""
+    schedule: str | None
+    """A crontab expression in `zone`, instead of `interval`."""
+    hours: times.Hours | None
+    labels: tuple[tuple[str, str], ...]
+    interval: timedelta
+    timeout: timedelta
+    stale_after: timedelta
+    lookback_days: int
+    listed: Mapping[int, Project]
+    """The config's projects by id; empty: every project that the key can see."""
+    other_projects: bool
+    """Whether projects that are not listed are shown, too."""
+
+    def project(self, project_id: int) -> Project:
+        """Return a project's settings, the customer's own for one that is not listed."""
+        return self.listed.get(project_id) or Project(project_id, None, self.sla_s, self.targets, self.hours, {})
+
+    def question(self) -> tuple[object, ...]:
+        """Return what decides which numbers are asked for: values from before a change of it mean nothing after."""
+        projects = tuple(sorted((p.id, p.sla_s) for p in self.listed.values()))
+        return self.subdomain, self.url, self.zone.key, self.teams, self.sla_s, projects, self.other_projects
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A whole config, checked."""
+
+    customers: tuple[Customer, ...]
+
+
+# Faults, in words.
+
+
+def _spell(path: tuple[str | int, ...]) -> str:
+    words = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return words.removeprefix(".")
+
+
+def _found(value: Any, path: tuple[str | int, ...]) -> str:
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list" if value else "an empty list"
+    if value is None:
+        return "nothing"
+    if SECRET_KEYS.intersection(map(str, path)):
+        return "something else (not shown)"
+    return repr(value if len(value) <= 60 else value[:60] + "…")  # noqa: PLR2004
+
+
+def _schema_faults(file: str, tree: Any, error: ValidationError) -> Iterator[Fault]:
+    for item in error.errors(include_url=False):
+        path = tuple(step for step in item["loc"] if step != "[key]")
+        if item["type"] == "extra_forbidden":
+            message = _unknown_key(path)
+        elif item["type"] == "missing":
+            field_ = _section(path).model_fields[str(path[-1])]
+            message = f"missing; expected {field_.description}"
+        else:
+            context = item.get("ctx", {})
+            expected = context.get("expected") or _EXPECTED.get(item["type"], "a mapping")
+            detail = f"; {context['detail']}" if context.get("detail") else ""
+            message = f"expected {expected}, found {_found(item['input'], path)}{detail}"
+        yield Fault(file, line_of(tree, path), _spell(path), message)
+
+
+_EXPECTED: Final = {"list_type": "a list", "too_short": "at least one item"}
+
+
+def _section(path: tuple[str | int, ...]) -> type[Section]:
+    names = [step for step in path[:-1] if isinstance(step, str)]
+    return SECTIONS[names[-1] if names else ""]
+
+
+def _unknown_key(path: tuple[str | int, ...]) -> str:
+    known = list(_section(path).model_fields)
+    near = difflib.get_close_matches(str(path[-1]), known, 1)
+    return f"unknown key; did you mean {near[0]!r}?" if near else f"unknown key; expected one of {', '.join(known)}"
+
+
+# Rules that span several keys. They look at the tree, so that they speak even where a value is wrong.
+
+
+def _mappings(tree: Any, key: str) -> list[tuple[int, LinedMap]]:
+    items = tree.get(key) if isinstance(tree, LinedMap) else None
+    return [(i, item) for i, item in enumerate(items) if isinstance(item, LinedMap)] if isinstance(items, list) else []
+
+
+def _rule_faults(file: str, tree: Any) -> Iterator[Fault]:
+    def fault(path: tuple[str | int, ...], message: str) -> Fault:
+        return Fault(file, line_of(tree, path), _spell(path), message)
+
+    yield from (fault(*twice) for twice in _twice(tree, "customers", "name", ()))
+    defaults = tree.get("poll") if isinstance(tree, LinedMap) else None
+    for i, customer in _mappings(tree, "customers"):
+        path: tuple[str | int, ...] = ("customers", i)
+        yield from (fault(*twice) for twice in _twice(customer, "projects", "id", path))
+        for rule in (_one_key, _one_rhythm, _account, _teams_once, _holidays_need_hours):
+            message = rule(customer)
+            if message:
+                yield fault((*path, message[0]), message[1])
+        stale = _stale(defaults, customer)
+        if stale:
+            yield fault((*path, "poll", "stale_after") if stale[0] else ("poll", "stale_after"), stale[1])
+
+
+def _twice(
+    tree: Any, section: str, key: str, path: tuple[str | int, ...]
+) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    first: dict[str, int] = {}
+    for i, item in _mappings(tree, section):
+        value = item.get(key)
+        if isinstance(value, str):
+            # 7 and 07 are one id.
+            value = str(int(value)) if key == "id" and value.isascii() and value.isdigit() else value
+            if value in first:
+                message = f"expected a unique {key}, found {value!r} again, first on line {first[value]}"
+                yield (*path, section, i, key), message
+            else:
+                first[value] = line_of(item, (key,))
+
+
+_KEY_SOURCES: Final = ("api_key", "api_key_file", "api_key_env")
+
+
+def _one_key(customer: LinedMap) -> tuple[str, str] | None:
+    given = [key for key in _KEY_SOURCES if key in customer]
+    if len(given) == 1:
+        return None
+    return (given or ["api_key"])[
+        -1
+    ], f"expected exactly one of {', '.join(_KEY_SOURCES)}, found {' and '.join(given) or 'none'}"
+
+
+def _one_rhythm(customer: LinedMap) -> tuple[str, str] | None:
+    poll = customer.get("poll")
+    if "schedule" in customer and isinstance(poll, LinedMap) and "interval" in poll:
+        return "schedule", "expected either schedule or poll.interval, found both"
+    return None
+
+
+def _account(customer: LinedMap) -> tuple[str, str] | None:
+    """Tell a subdomain that cannot stand in the vendor's address, which is made from it."""
+    subdomain = customer.get("subdomain", customer.get("name"))
+    if "url" in customer or not isinstance(subdomain, str):
+        return None
+    if re.fullmatch(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", subdomain, re.ASCII | re.IGNORECASE):
+        return None
+    key = "subdomain" if "subdomain" in customer else "name"
+    return key, f"expected a subdomain (letters, digits and dashes), found {subdomain!r}; or give subdomain or url"
+
+
+def _teams_once(customer: LinedMap) -> tuple[str, str] | None:
+    teams = customer.get("teams")
+    twice = [team for team in teams if teams.count(team) > 1] if isinstance(teams, list) else []
+    return ("teams", f"expected each team once, found {twice[0]!r} again") if twice else None
+
+
+def _holidays_need_hours(customer: LinedMap) -> tuple[str, str] | None:
+    anywhere = "hours" in customer or any("hours" in project for _, project in _mappings(customer, "projects"))
+    if "holidays" in customer and not anywhere:
+        return "holidays", "expected hours beside holidays, found none"
+    return None
+
+
+def _stale(defaults: Any, customer: LinedMap) -> tuple[bool, str] | None:
+    """Values must outlive the way to the next poll. Returns whether the customer's own key is at fault."""
+    own = customer.get("poll")
+    own = own if isinstance(own, LinedMap) else {}
+    common = defaults if isinstance(defaults, LinedMap) else {}
+    stale_after, interval = (
+        own.get("stale_after", common.get("stale_after")),
+        own.get("interval", common.get("interval", "1m")),
+    )
+    try:
+        if (
+            stale_after is None
+            or times.parse_duration(stale_after) > times.parse_duration(interval)
+            or "schedule" in customer
+        ):
+            return None
+    except (ValueError, TypeError):
+        return None
+    return (
+        "stale_after" in own or "interval" in own,
+        f"expected more than the interval of {interval}, found {stale_after!r}",
+    )
+
+
+# Defaults filled in.
+
+
+def _targets(section: TargetsSection | None, default: Targets) -> Targets:
+    given = section.model_dump(exclude_none=True) if section else {}
+    return Targets(
+        given.get("service_level", default.service_level),
+        given.get("abandonment", default.abandonment),
+        given.get("min_calls", default.min_calls),
+    )
+
+
+def _poll(defaults: PollSection | None, own: PollSection | None) -> tuple[timedelta, timedelta, timedelta, int]:
+    """Return interval, timeout, stale_after and the lookback's days."""
+    given = {}
+    for section in (defaults, own):
+        given.update(section.model_dump(exclude_none=True) if section else {})
+    interval: timedelta = given.get("interval", timedelta(minutes=1))
+    stale_after = given.get("stale_after", max(SHORTEST_STALE_AFTER, 3 * interval))
+    return interval, given.get("timeout", timedelta(seconds=10)), stale_after, given.get("lookback", 7 * _DAY) // _DAY
+
+
+def _customer(section: CustomerSection, defaults: PollSection | None, folder: Path) -> Customer:
+    interval, timeout, stale_after, lookback_days = _poll(defaults, section.poll)
+    subdomain = section.subdomain or section.name
+    sla_s, targets = section.sla or 30, _targets(section.targets, Targets())
+    days = section.holidays or []
+    countries = tuple(sorted({day for day in days if isinstance(day, str)}))
+    dates = frozenset(day for day in days if isinstance(day, date))
+    hours = times.Hours(section.hours, countries, dates) if section.hours else None
+    listed = {
+        p.id: Project(
+            id=p.id,
+            name=p.name,
+            sla_s=p.sla or sla_s,
+            targets=_targets(p.targets, targets),
+            hours=times.Hours(p.hours, countries, dates) if p.hours else hours,
+            queues=p.queues or {},
+        )
+        for p in sorted(section.projects or [], key=lambda p: p.id)
+    }
+    return Customer(
+        name=section.name,
+        subdomain=subdomain,
+        url=section.url or VENDOR_URL.format(subdomain=subdomain),
+        proxy_url=section.proxy_url,
+        ca_file=folder / section.ca_file if section.ca_file else None,
+        key=KeySource(
+            section.api_key, folder / section.api_key_file if section.api_key_file else None, section.api_key_env
+        ),
+        zone=section.timezone,
+        sla_s=sla_s,
+        targets=targets,
+        teams=tuple(sorted(set(section.teams or []))),
+        schedule=section.schedule,
+        hours=hours,
+        labels=tuple(sorted((section.labels or {}).items())),
+        interval=interval,
+        timeout=timeout,
+        stale_after=stale_after,
+        lookback_days=lookback_days,
+        listed=listed,
+        other_projects=section.other_projects,
+    )
+
+
+def parse(text: str, file: str, folder: Path) -> Config:
+    """Read a config's text. `file` names it in messages; paths in it are relative to `folder`.
+
+    Raises ConfigError with every fault.
+    """
+    tree, faults = read(text, file)
+    if tree is None:
+        raise ConfigError(faults or [Fault(file, 1, "", "expected customers, found nothing")])
+    faults += _rule_faults(file, tree)
+    try:
+        whole = ConfigFile.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError([*faults, *_schema_faults(file, tree, error)]) from None
+    if faults:
+        raise ConfigError(faults)
+    return Config(tuple(_customer(section, whole.poll, folder) for section in whole.customers))
+
+
+def load(path: Path) -> Config:
+    """Read a config file. Paths in it are relative to its folder. Raises ConfigError with every fault."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise ConfigError([Fault(str(path), 1, "", f"cannot be read: {error.strerror}")]) from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError([Fault(str(path), line, "", "expected UTF-8 text")]) from None
+    return parse(text, str(path), path.parent)
