@@ -1,0 +1,233 @@
+"""The bytes of an API response to values. Pure; whatever the bytes are, it is a value or an AnswerError.
+
+Source of the shapes: the vendor's page "Get inbound statistics" and what is known of `GET /v2/projects`.
+Rules for rows: one that cannot be used hides no other. It is set aside with its cause, and its pair is
+remembered, so that nobody takes the pair for one without calls.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Final
+
+from vcc_exporter.vocabulary import NO_QUEUE, STATISTICS
+
+Pair = tuple[int, int]
+"""A project's id and a queue's id."""
+Values = tuple[float | None, ...]
+"""One number for each of `STATISTICS`, in that order; None where the row lacks it."""
+
+
+class AnswerError(Exception):
+    """Bytes that are not the documented answer; the message says in what way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why a row could not be used."""
+
+    cause: str
+    """One of a few fixed sentences."""
+    example: str
+    """What was found in this row, shortened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one statistics response says about one day."""
+
+    values: Mapping[Pair, Values]
+    """The usable rows."""
+    rejected_pairs: frozenset[Pair]
+    """Pairs of which rows came, none of them usable."""
+    rejections: tuple[Rejection, ...]
+    """One for each row that was rejected."""
+
+    @property
+    def rows(self) -> int:
+        """Rows that came, the rejected ones included."""
+        return len(self.values) + len(self.rejections)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which projects a request was about, to tell what does not belong into its answer."""
+
+    asked: frozenset[int] = frozenset()
+    """The projects that it named; empty: it named none."""
+    left_out: frozenset[int] = frozenset()
+    """Projects whose rows are skipped and counted nowhere, since another request asked for them."""
+
+
+NO_IDS: Final = "no usable projectid and queueid"
+NOT_ASKED: Final = "a project that was not asked for"
+OTHER_DATE: Final = "another date than the one asked for"
+DUPLICATE: Final = "a duplicate of an earlier row"
+NOT_FINITE: Final = "a value that is no finite number"
+AMBIGUOUS: Final = "a key twice in one row"
+
+_LARGEST_ID: Final = 2.0**53  # every number is read as a float, which is exact up to here
+_PLAIN_DECIMAL: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?", re.ASCII)
+_KEYS: Final = tuple((s.name, s.key if s.key != s.name else None) for s in STATISTICS)
+_LONGEST_NAME: Final = 200  # a name stands on every series of its project
+
+
+def read_statistics(body: bytes, day: date, scope: Scope) -> Answer:
+    """Read the answer to a question about one day.
+
+    Raises AnswerError for anything but the documented shape with empty `errors`, and where rows came but
+    none of them can be used.
+    """
+    values: dict[Pair, Values] = {}
+    rejected: set[Pair] = set()
+    rejections: list[Rejection] = []
+    for row in _rows(body, scope):
+        pair = _pair(row)
+        problem = _misplaced(row, pair, day, day, scope)
+        if problem is None and pair in values:
+            problem = Rejection(DUPLICATE, f"project {pair[0]}, queue {pair[1]}")
+        found = problem or _values(row)
+        if isinstance(found, Rejection):
+            rejections.append(found)
+            rejected.update([pair] if pair else [])
+        elif pair:
+            values[pair] = found
+    if rejections and not values:
+        raise AnswerError(
+            f"none of {len(rejections)} rows can be used: {rejections[0].cause} ({rejections[0].example})"
+        )
+    return Answer(values, frozenset(rejected - values.keys()), tuple(rejections))
+
+
+def read_pairs(body: bytes, first: date, last: date, scope: Scope) -> frozenset[Pair]:
+    """Read which pairs have rows in the answer to a question about several days. Raises AnswerError."""
+    rows = ((row, _pair(row)) for row in _rows(body, scope))
+    return frozenset(pair for row, pair in rows if pair and _misplaced(row, pair, first, last, scope) is None)
+
+
+def read_projects(body: bytes) -> Mapping[int, str]:
+    """Read the names of projects by id; those without a usable id or name are left out. Raises AnswerError."""
+    names: dict[int, str] = {}
+    for row in _response(body):
+        project = _id(row.get("projectid"), 0) if isinstance(row, dict) else None
+        name = row.get("name") if isinstance(row, dict) else None
+        if project is not None and isinstance(name, str) and name.strip():
+            names[project] = name.strip()[:_LONGEST_NAME].encode(errors="replace").decode()
+    return names
+
+
+def error_words(body: bytes) -> str:
+    """Return the API's own words in `errors` of a response that failed, on one line; empty where it has none."""
+    try:
+        decoded = _decode(body)
+    except AnswerError:
+        return ""
+    errors = decoded.get("errors") if isinstance(decoded, dict) else None
+    return shorten("; ".join(_strings(errors)))
+
+
+def shorten(text: str, limit: int = 200) -> str:
+    """Return text from outside as one printable line of at most `limit` characters."""
+    line = "".join(c if c.isprintable() else " " for c in text[: 4 * limit])
+    line = " ".join(line.split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Walk the strings of `errors`, whose shape is not documented: texts, or objects that hold them."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _strings(item)
+
+
+class _Twice:
+    """Stands for an object in which a key came twice, so that nobody knows which value is meant."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | _Twice:
+    decoded = dict(pairs)
+    return decoded if len(decoded) == len(pairs) else _Twice()
+
+
+def _decode(body: bytes) -> Any:
+    try:
+        # Integers of any length become floats, infinite where they are beyond one: a row's fault then, not
+        # the whole answer's.
+        return json.loads(body, object_pairs_hook=_object, parse_int=float)
+    except RecursionError:
+        raise AnswerError("it is nested too deeply") from None
+    except ValueError:
+        raise AnswerError("it is no JSON") from None
+
+
+def _response(body: bytes) -> list[Any]:
+    decoded = _decode(body)
+    if not isinstance(decoded, dict):
+        raise AnswerError("it is JSON, but no object with response and errors")
+    rows, errors = decoded.get("response"), decoded.get("errors")
+    if errors not in ([], {}):
+        words = shorten("; ".join(_strings(errors)))
+        raise AnswerError(f"it reports errors: {words}" if words else "it has no empty list of errors")
+    if not isinstance(rows, list):
+        raise AnswerError("it has no list of rows in response")
+    return rows
+
+
+def _rows(body: bytes, scope: Scope) -> Iterable[Any]:
+    rows = _response(body)
+    if not scope.left_out:
+        return rows
+    return [row for row in rows if not isinstance(row, dict) or _id(row.get("projectid"), 0) not in scope.left_out]
+
+
+def _id(value: Any, least: int) -> int | None:
+    if isinstance(value, str) and _PLAIN_DECIMAL.fullmatch(value):
+        value = float(value)
+    if isinstance(value, float) and least <= value <= _LARGEST_ID and value.is_integer():
+        return int(value)
+    return None
+
+
+def _pair(row: Any) -> Pair | None:
+    if not isinstance(row, dict):
+        return None
+    project, queue = _id(row.get("projectid"), 0), _id(row.get("queueid"), NO_QUEUE)
+    return None if project is None or queue is None else (project, queue)
+
+
+def _misplaced(row: Any, pair: Pair | None, first: date, last: date, scope: Scope) -> Rejection | None:
+    """Tell what of a row's ids and date does not fit the question."""
+    if isinstance(row, _Twice):
+        return Rejection(AMBIGUOUS, "not shown")
+    if pair is None:
+        ids = (row.get("projectid"), row.get("queueid")) if isinstance(row, dict) else row
+        return Rejection(NO_IDS, _show(ids))
+    if scope.asked and pair[0] not in scope.asked:
+        return Rejection(NOT_ASKED, f"project {pair[0]}")
+    day = row.get("date")
+    if day is not None and not int(f"{first:%Y%m%d}") <= (_id(day, 0) or 0) <= int(f"{last:%Y%m%d}"):
+        return Rejection(OTHER_DATE, f"{_show(day)} for {first:%Y%m%d}")
+    return None
+
+
+def _values(row: Mapping[str, Any]) -> Values | Rejection:
+    values: list[float | None] = []
+    for name, key in _KEYS:
+        value = row.get(name)
+        if value is None and key:
+            value = row.get(key)
+        if isinstance(value, str) and _PLAIN_DECIMAL.fullmatch(value):
+            value = float(value)
+        if value is not None and not (isinstance(value, float) and math.isfinite(value)):
+            return Rejection(NOT_FINITE, f"{name}: {_show(value)}")
+        values.append(value)
+    return tuple(values)
+
+
+def _show(value: Any) -> str:
+    return shorten(str(value) if isinstance(value, str | float | bool) or value is None else type(value).__name__, 40)
