@@ -1,0 +1,366 @@
+"""One request to the VCC Live API: the bytes of a good response, or a `PollError` with words for people.
+
+Whatever goes wrong between here and the API becomes one of the nine results, in this module and from the
+tables below alone.
+"""
+
+import base64
+import http.client
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Final, Literal
+
+import requests
+from urllib3.exceptions import HTTPError, ReadTimeoutError
+
+from vcc_exporter import __version__
+from vcc_exporter.answer import error_words, shorten
+from vcc_exporter.config import Customer, KeySource
+from vcc_exporter.network import Network, Wire, open_session
+from vcc_exporter.vocabulary import Result
+
+MOST_BYTES: Final = 8 * 2**20
+"""A response's size, unpacked: some 18,000 rows, which is 600 queues on each day of a month."""
+_MOST_BYTES_OF_AN_ERROR: Final = 64 * 2**10
+_MOST_BYTES_OF_A_KEY: Final = 4096
+_CHUNK: Final = 64 * 2**10
+
+
+class PollError(Exception):
+    """A request that failed, in one of the nine ways."""
+
+    def __init__(self, result: Result, message: str, retry_after: timedelta = timedelta()) -> None:
+        self.result = result
+        self.message = message
+        """For the person who must act; holds no secret."""
+        self.retry_after = retry_after
+        """How long the API wants to be left alone; zero where it does not say."""
+        super().__init__(f"{result}: {message}")
+
+
+class AbandonedError(Exception):
+    """A request that this program itself gave up, because nobody wants its answer any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The options of a statistics request, as the vendor's page documents them."""
+
+    first: date
+    last: date
+    sla_s: int
+    teams: tuple[int, ...] = ()
+    projects: tuple[int, ...] = ()
+    dimensions: tuple[str, ...] = ("project", "queue", "date")
+    output: Literal["tab", "cvs", "json"] | None = None
+    """The option `of`; None leaves it out, which means JSON."""
+
+    def target(self) -> str:
+        """Return path and query. The order is the page's, since a key's resource may be a pattern of the whole."""
+        options = {
+            "from": f"{self.first:%Y%m%d}",
+            "to": f"{self.last:%Y%m%d}",
+            "dimensions": ",".join(self.dimensions),
+            "teams": ",".join(map(str, sorted(self.teams))),
+            "projects": ",".join(map(str, sorted(self.projects))),
+            "manual_sla": str(self.sla_s),
+            "of": self.output or "",
+        }
+        return "/v2/statistics/inbound?" + "&".join(f"{name}={value}" for name, value in options.items() if value)
+
+
+PROJECTS: Final = "/v2/projects"
+
+
+class KeyUnreadableError(Exception):
+    """An API key that cannot be had; the message says why and holds no part of it."""
+
+
+def read_key(source: KeySource) -> str:
+    """Read an API key from where the config says it is. Raises KeyUnreadableError."""
+    if source.inline is not None:
+        return source.inline
+    if source.env is not None:
+        key, place = os.environ.get(source.env, ""), f"the environment variable {source.env}"
+    else:
+        key, place = _read_key_file(source), f"the file {source.file}"
+    if not key:
+        raise KeyUnreadableError(f"{place} is empty or not set")
+    if not key.isprintable():
+        raise KeyUnreadableError(f"{place} holds more than one line, or characters that no key has")
+    return key
+
+
+def _read_key_file(source: KeySource) -> str:
+    try:
+        with open(source.file or "", "rb") as file:  # noqa: PTH123 - reads no more than it must
+            content = file.read(_MOST_BYTES_OF_A_KEY + 1)
+        if len(content) > _MOST_BYTES_OF_A_KEY:
+            raise KeyUnreadableError(f"the file {source.file} is too large for a key")
+        return content.decode().strip()
+    except OSError as error:
+        raise KeyUnreadableError(f"the file {source.file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise KeyUnreadableError(f"the file {source.file} is no UTF-8 text") from None
+
+
+class Session:
+    """One customer's connection to the API, and the key as it was last read.
+
+    One request at a time; `abandon` and `forget_key` may be called from any thread.
+    """
+
+    def __init__(self, customer: Customer, network: Network) -> None:
+        self._customer = customer
+        self._network = network
+        self._wire = Wire(network)
+        self._http: requests.Session | None = None
+        self._secrets: tuple[str, ...] = ()
+        self._key_is_good = False
+        self._abandoned = False
+        self._answered = False
+
+    def ask(self, target: str, now: datetime) -> bytes:
+        """Send one request and return the body of a response with status 200.
+
+        `target` is path and query. Raises PollError, or AbandonedError after `abandon`.
+        """
+        try:
+            return self._ask(target, now)
+        except PollError as error:
+            if error.result in (Result.UNAUTHORIZED, Result.FORBIDDEN):
+                self.forget_key()
+            raise
+
+    def forget_key(self) -> None:
+        """Read the key anew before the next request."""
+        self._key_is_good = False
+
+    def abandon(self) -> None:
+        """End the request under way, and all that come after it."""
+        self._abandoned = True
+        self._wire.shut()
+
+    def close(self) -> None:
+        """Close the connection. Not while a request is under way."""
+        if self._http:
+            self._http.close()
+            self._http = None
+
+    def redact(self, text: str) -> str:
+        """Return text from outside without the secrets of this session."""
+        for secret in self._secrets:
+            text = text.replace(secret, "[redacted]")
+        return text
+
+    def _ask(self, target: str, now: datetime) -> bytes:
+        session = self._open()
+        url = self._customer.url + target
+        with self._in_time():
+            try:
+                response = self._send(session, url)
+            except requests.ConnectionError as error:
+                # The other side may close a connection that it kept just when we use it; that says nothing
+                # of the request, so that it is sent once more on a new one.
+                if self._wire.fresh or not _is_cut(error) or self._over():
+                    raise
+                response = self._send(session, url)
+            self._answered = True
+            with response:
+                return self._read(response, now)
+
+    def _send(self, session: requests.Session, url: str) -> requests.Response:
+        return session.get(url, timeout=self._timeout_s, stream=True, allow_redirects=False)
+
+    @property
+    def _timeout_s(self) -> float:
+        return self._customer.timeout.total_seconds()
+
+    def _over(self) -> bool:
+        return self._abandoned or bool(self._wire.deadline and self._wire.deadline.passed)
+
+    @contextmanager
+    def _in_time(self) -> Iterator[None]:
+        """Turn whatever happens to a request into the errors of this module, and end it at its deadline."""
+        deadline = self._wire.deadline = self._network.watch(self._wire, self._timeout_s)
+        self._wire.fresh = self._answered = False
+        problem: PollError | None = None
+        try:
+            yield
+        except PollError as error:
+            problem = error
+        except (requests.RequestException, HTTPError, OSError, http.client.HTTPException, ValueError) as error:
+            result, message = _explain(error, self._answered)
+            problem = PollError(result, self.redact(message))
+        finally:
+            self._network.forget(deadline)
+            self._wire.deadline = None
+            if problem or deadline.passed:
+                self.close()
+        if self._abandoned:
+            raise AbandonedError
+        if deadline.passed:
+            raise PollError(Result.TIMEOUT, f"no whole answer within {self._timeout_s:g} s")
+        if problem:
+            raise problem
+
+    def _open(self) -> requests.Session:
+        if self._abandoned:
+            raise AbandonedError
+        if not self._key_is_good:
+            self._read_key()
+        if self._http is None:
+            self._http = self._connectionless()
+        # As bytes, since the library reads a str as Latin-1.
+        credentials = self._customer.subdomain.encode(), self._secrets[0].encode()
+        self._http.auth = requests.auth.HTTPBasicAuth(*credentials)
+        return self._http
+
+    def _read_key(self) -> None:
+        try:
+            key = read_key(self._customer.key)
+        except KeyUnreadableError as error:
+            raise PollError(Result.UNAUTHORIZED, f"the API key cannot be read: {error}") from None
+        user = self._customer.subdomain
+        self._secrets = (key, base64.b64encode(f"{user}:{key}".encode()).decode())
+        self._key_is_good = True
+
+    def _connectionless(self) -> requests.Session:
+        customer = self._customer
+        try:
+            context = self._network.tls(customer.ca_file) if customer.url.startswith("https:") else None
+        except OSError as error:
+            what = error.strerror or "it holds no certificate"
+            raise PollError(Result.UNREACHABLE, f"the trusted certificates (ca_file) cannot be read: {what}") from None
+        headers = {"User-Agent": f"vcc-exporter/{__version__}", "Accept": "application/json, text/plain"}
+        return open_session(self._wire, customer.url, customer.proxy_url, context, headers)
+
+    def _read(self, response: requests.Response, now: datetime) -> bytes:
+        if response.status_code == HTTPStatus.OK:
+            return _body(response, MOST_BYTES)
+        try:
+            words = self.redact(error_words(_body(response, _MOST_BYTES_OF_AN_ERROR)))
+        except (PollError, requests.RequestException, HTTPError):
+            words = ""  # the status says enough
+        result, message = _judge(response.status_code, words)
+        raise PollError(result, message, _retry_after(response.headers.get("Retry-After", ""), now))
+
+
+def _body(response: requests.Response, most: int) -> bytes:
+    """Read a body, unpacked, within a size."""
+    parts, size = [], 0
+    for part in response.iter_content(_CHUNK):
+        size += len(part)
+        if size > most:
+            raise PollError(Result.INVALID_RESPONSE, f"the answer is larger than {most // 2**20} MiB")
+        parts.append(part)
+    return b"".join(parts)
+
+
+# Statuses to results.
+
+_BY_STATUS: Final[dict[int, tuple[Result, str]]] = {
+    401: (Result.UNAUTHORIZED, "the subdomain or the API key is wrong"),
+    403: (
+        Result.FORBIDDEN,
+        "the key does not allow this resource or query, or this machine's address is not registered with the vendor",
+    ),
+    407: (Result.UNREACHABLE, "the proxy wants other credentials (proxy_url)"),
+    429: (Result.RATE_LIMITED, "asked too often: make poll.interval longer"),
+}
+_BY_CLASS: Final[dict[int, tuple[Result, str]]] = {
+    3: (Result.INVALID_RESPONSE, "it leads elsewhere (a redirect): check url"),
+    4: (Result.REJECTED, "the API does not accept the question"),
+    5: (Result.SERVER_ERROR, "the API has a fault of its own"),
+}
+# The vendor's page documents three messages of status 417.
+_DOCUMENTED: Final = (
+    ("error.argument_format_error", "it cannot read an option: check teams, the ids of projects and sla in the config"),
+    ("error.argument_missing_or_empty", "it misses an option: does a proxy or the url in the config change the query?"),
+    ("error.maximum_date_interval_reached", "too many days were asked for at once: make poll.lookback shorter"),
+)
+
+
+def _judge(status: int, words: str) -> tuple[Result, str]:
+    default = Result.INVALID_RESPONSE, "the status is none that the API documents"
+    result, message = _BY_STATUS.get(status) or _BY_CLASS.get(status // 100) or default
+    if result is Result.REJECTED:
+        message = next((told for name, told in _DOCUMENTED if name in words), message)
+    said = f" ({words})" if words else ""
+    return result, f"HTTP {status}: {message}{said}"
+
+
+def _retry_after(value: str, now: datetime) -> timedelta:
+    """Read the header Retry-After, seconds or a date; zero for anything else."""
+    try:
+        if re.fullmatch(r"[0-9]{1,9}", value.strip(), re.ASCII):
+            return timedelta(seconds=int(value))
+        until = parsedate_to_datetime(value)
+        return max((until if until.tzinfo else until.replace(tzinfo=UTC)) - now, timedelta())
+    except (ValueError, TypeError, OverflowError):
+        return timedelta()
+
+
+# Exceptions to results. The libraries wrap them in one another, so that the whole chain counts.
+
+
+_CUT: Final = (ConnectionResetError, BrokenPipeError, ConnectionAbortedError)
+_IN_TIME: Final = (requests.Timeout, TimeoutError, ReadTimeoutError)
+_UNPACKING: Final = (requests.exceptions.ContentDecodingError,)
+# The first row counts of which the chain holds one; until a status has come, and after.
+_BEFORE_AN_ANSWER: Final[tuple[tuple[tuple[type[BaseException], ...], Result, str], ...]] = (
+    (_IN_TIME, Result.TIMEOUT, "no whole answer in time"),
+    ((requests.exceptions.ProxyError,), Result.UNREACHABLE, "the proxy does not lead to the API: {reason}"),
+    (
+        (requests.exceptions.SSLError,),
+        Result.UNREACHABLE,
+        "no safe connection to the API (TLS): {reason}; check url and ca_file",
+    ),
+    (_CUT, Result.UNREACHABLE, "the connection was closed before any answer"),
+    ((http.client.HTTPException,), Result.INVALID_RESPONSE, "the answer is no HTTP that can be read"),
+    ((BaseException,), Result.UNREACHABLE, "no connection to the API: {reason}"),
+)
+_IN_AN_ANSWER: Final[tuple[tuple[tuple[type[BaseException], ...], Result, str], ...]] = (
+    (_IN_TIME, Result.TIMEOUT, "no whole answer in time"),
+    (_UNPACKING, Result.INVALID_RESPONSE, "the answer cannot be unpacked"),
+    ((BaseException,), Result.INVALID_RESPONSE, "the answer was cut short"),
+)
+
+
+def _explain(error: Exception, answered: bool) -> tuple[Result, str]:
+    """Return the result and the words for an exception; `answered` tells whether a status had come."""
+    causes = list(_causes(error))
+    rows = _IN_AN_ANSWER if answered else _BEFORE_AN_ANSWER
+    _, result, words = next(row for row in rows if any(isinstance(cause, row[0]) for cause in causes))
+    return result, words.format(reason=_reason(causes))
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    pending: list[object] = [error]
+    while pending:
+        found = pending.pop()
+        if isinstance(found, BaseException) and id(found) not in seen:
+            seen.add(id(found))
+            yield found
+            pending += [found.__context__, found.__cause__, getattr(found, "reason", None), *found.args]
+
+
+def _is_cut(error: BaseException) -> bool:
+    """Tell a connection that ended before any answer."""
+    return any(isinstance(cause, _CUT) for cause in _causes(error))
+
+
+def _reason(causes: list[BaseException]) -> str:
+    """Return the system's own words for why there was no connection; the libraries' would quote addresses."""
+    for cause in reversed(causes):
+        if isinstance(cause, OSError) and not isinstance(cause, requests.RequestException):
+            words = getattr(cause, "verify_message", "") or cause.strerror or str(cause)
+            return shorten(re.sub(r" \(_ssl\.c:\d+\)", "", words))
+    return "the host's name cannot be used" if any(isinstance(c, ValueError) for c in causes) else "no reason is known"

@@ -1,0 +1,291 @@
+"""HTTP over `requests` with one deadline for a whole request, and a way to end it from another thread.
+
+The library's own timeouts bound a single read of a socket, so that headers or a body that drip would hold
+a request for hours; and neither looking up a name nor a TLS handshake has a bound that covers the whole.
+Here one thread watches the deadlines of all requests and shuts the socket of one whose time is up, names
+are looked up in threads of their own, and addresses are tried with the time that is left.
+"""
+
+import contextlib
+import functools
+import heapq
+import itertools
+import os
+import socket
+import ssl
+import threading
+from concurrent.futures import Future
+from http.cookiejar import DefaultCookiePolicy
+from pathlib import Path
+from typing import Any, Final
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+from urllib3.util.ssl_ import create_urllib3_context
+
+from vcc_exporter.times import Clock
+
+_Address = tuple[Any, ...]
+# What requests itself looks at, then what OpenSSL does.
+_CA_VARIABLES: Final = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+
+
+class Deadline:
+    """The end of one request's time."""
+
+    def __init__(self, at: float, wire: "Wire") -> None:
+        self.at = at
+        """On the clock's monotonic time."""
+        self.passed = False
+        self._wire = wire
+
+    def expire(self) -> None:
+        """End the request, because its time is up; another one on the same wire goes on."""
+        self.passed = True
+        if self._wire.deadline is self:
+            self._wire.shut()
+
+
+class Network:
+    """What all requests share: the watch over deadlines, name look-ups under way, TLS contexts.
+
+    Every method may be called from any thread.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Condition()
+        self._watched: list[tuple[float, int, Deadline]] = []
+        self._serial = itertools.count()
+        self._watcher: threading.Thread | None = None
+        self._lookups: dict[str, Future[list[_Address]]] = {}
+        self._contexts: dict[Path, tuple[object, ssl.SSLContext]] = {}
+
+    def left(self, deadline: Deadline) -> float:
+        """Return the seconds that are left. Raises TimeoutError where none is."""
+        left = deadline.at - self._clock.monotonic()
+        if left <= 0 or deadline.passed:
+            raise TimeoutError
+        return left
+
+    def watch(self, wire: "Wire", timeout_s: float) -> Deadline:
+        """Begin a request's time; it is ended unless `forget` comes first."""
+        deadline = Deadline(self._clock.monotonic() + timeout_s, wire)
+        with self._lock:
+            heapq.heappush(self._watched, (deadline.at, next(self._serial), deadline))
+            if self._watcher is None:
+                self._watcher = threading.Thread(target=self._watch, name="deadlines", daemon=True)
+                self._watcher.start()
+            elif self._watched[0][2] is deadline:
+                self._lock.notify()
+        return deadline
+
+    def forget(self, deadline: Deadline) -> None:
+        """End the watch over a request that is over."""
+        with self._lock:
+            # Only the first is taken out; the others leave when they come to be the first.
+            deadline.at = float("-inf")
+            while self._watched and self._watched[0][2].at == float("-inf"):
+                heapq.heappop(self._watched)
+
+    def _watch(self) -> None:
+        while True:
+            with self._lock:
+                while not self._watched or self._watched[0][0] > self._clock.monotonic():
+                    self._lock.wait(self._watched[0][0] - self._clock.monotonic() if self._watched else None)
+                deadline = heapq.heappop(self._watched)[2]
+                forgotten = deadline.at == float("-inf")
+            if not forgotten:
+                deadline.expire()
+
+    def look_up(self, host: str, port: int, timeout_s: float) -> list[_Address]:
+        """Return a host's addresses. Raises OSError, a TimeoutError among them.
+
+        A look-up that hangs goes on in a thread of its own; who asks for the same name meanwhile waits for
+        the same answer, so that a dead name server costs one thread a name.
+        """
+        with contextlib.suppress(socket.gaierror):
+            return list(socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST))
+        with self._lock:
+            found = self._lookups.get(host)
+            if found is None:
+                found = self._lookups[host] = Future()
+                threading.Thread(target=self._resolve, args=(host, found), name="look-up", daemon=True).start()
+        addresses = found.result(timeout_s)
+        return [(*address[:4], (address[4][0], port, *address[4][2:])) for address in addresses]
+
+    def _resolve(self, host: str, found: Future[list[_Address]]) -> None:
+        try:
+            found.set_result(list(socket.getaddrinfo(host, None, 0, socket.SOCK_STREAM)))
+        except (OSError, UnicodeError) as error:
+            found.set_exception(error if isinstance(error, OSError) else OSError("the name cannot be looked up"))
+        finally:
+            with self._lock:
+                del self._lookups[host]
+
+    def tls(self, ca_file: Path | None) -> ssl.SSLContext:
+        """Return the context that trusts a file's certificates, made once and again when the file changes.
+
+        None stands for what the environment names, else for the certificates that `requests` brings.
+        Raises OSError where the file cannot be read or holds no certificate.
+        """
+        given = next(filter(None, map(os.environ.get, _CA_VARIABLES)), None)
+        path = Path(ca_file or given or DEFAULT_CA_BUNDLE_PATH)
+        status = path.stat()
+        version = (status.st_mtime_ns, status.st_size, status.st_ino)
+        with self._lock:
+            known, context = self._contexts.get(path, (None, None))
+        if context is None or known != version:
+            context = create_urllib3_context()
+            if path.is_dir():
+                context.load_verify_locations(capath=path)
+            else:
+                context.load_verify_locations(path)
+            with self._lock:
+                self._contexts[path] = (version, context)
+        return context
+
+
+class Wire:
+    """The one connection of a session, as another thread may have to end it."""
+
+    def __init__(self, network: Network) -> None:
+        self.deadline: Deadline | None = None
+        """Of the request under way."""
+        self.fresh = False
+        """Whether the request under way made the connection, and did not find one."""
+        self._network = network
+        self._socket: socket.socket | None = None
+
+    def connect(self, host: str, port: int, options: Any) -> socket.socket:
+        """Connect within the deadline, one address after the other. Raises OSError."""
+        self.fresh = True
+        addresses = self._network.look_up(host, port, self._left())
+        problem: OSError = OSError("the name has no address")
+        for count, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
+            try:
+                return self._connect(address, self._left() / count, options)
+            except OSError as error:
+                problem = error
+        raise problem
+
+    def _connect(self, address: _Address, timeout_s: float, options: Any) -> socket.socket:
+        made = socket.socket(*address[:3])
+        try:
+            for option in options or ():
+                made.setsockopt(*option)
+            made.settimeout(timeout_s)
+            made.connect(address[4])
+            # A TLS handshake takes the socket over, so that only a copy can end it.
+            self._hold(socket.socket(fileno=os.dup(made.fileno())))
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+    def connected(self, made: socket.socket | None) -> None:
+        """Take note of the connection as it is when everything before the request is done."""
+        copy = self._socket
+        self._hold(made)
+        if copy:
+            copy.close()
+
+    def _hold(self, made: socket.socket | None) -> None:
+        self._socket = made
+        if self.deadline and self.deadline.passed:
+            self.shut()
+
+    def _left(self) -> float:
+        if self.deadline is None:
+            raise TimeoutError
+        return self._network.left(self.deadline)
+
+    def shut(self) -> None:
+        """End what is under way: whoever reads or writes the connection is told that it is over."""
+        held = self._socket
+        if held:
+            with contextlib.suppress(OSError):
+                # Not the method of a TLS socket, which is not made for a second thread.
+                socket.socket.shutdown(held, socket.SHUT_RDWR)
+
+
+class _Plain(HTTPConnection):
+    """A connection that tells its wire."""
+
+    def __init__(self, *args: Any, wire: Wire, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._wire = wire
+
+    def _new_conn(self) -> socket.socket:
+        return _connect(self, self._wire)
+
+    def connect(self) -> None:
+        super().connect()
+        self._wire.connected(self.sock)
+
+
+class _Secure(HTTPSConnection):
+    """The same over TLS."""
+
+    def __init__(self, *args: Any, wire: Wire, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._wire = wire
+
+    def _new_conn(self) -> socket.socket:
+        return _connect(self, self._wire)
+
+    def connect(self) -> None:
+        super().connect()
+        self._wire.connected(self.sock)
+
+
+def _connect(connection: HTTPConnection, wire: Wire) -> socket.socket:
+    try:
+        return wire.connect(connection.host, connection.port, connection.socket_options)
+    except TimeoutError as error:
+        raise ConnectTimeoutError(connection, "no connection in time") from error
+    except OSError as error:
+        raise NewConnectionError(connection, error.strerror or str(error)) from error
+
+
+class _Adapter(HTTPAdapter):
+    """Makes connections that tell their wire, with a TLS context that is made once for all."""
+
+    def __init__(self, wire: Wire, context: ssl.SSLContext | None) -> None:
+        self._tls: dict[str, Any] = {"ssl_context": context} if context else {}
+        self._plain = functools.partial(_Plain, wire=wire)
+        self._secure = functools.partial(_Secure, wire=wire)
+        super().__init__(pool_connections=1, pool_maxsize=1, pool_block=True)
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:
+        super().init_poolmanager(connections, maxsize, block, **pool_kwargs, **self._tls)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        context = {"proxy_ssl_context": self._tls["ssl_context"]} if self._tls else {}
+        return super().proxy_manager_for(proxy, **kwargs, **self._tls, **context)
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:  # noqa: ARG002 - the base's
+        """Leave the certificates to the context, where the base loads them for each connection."""
+        conn.cert_reqs = "CERT_REQUIRED"
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        pool.ConnectionCls = self._secure if pool.scheme == "https" else self._plain
+        return pool
+
+
+def open_session(
+    wire: Wire, url: str, proxy_url: str | None, context: ssl.SSLContext | None, headers: dict[str, str]
+) -> requests.Session:
+    """Open a session for one host: one connection, kept alive, without cookies, `.netrc` and retries."""
+    session = requests.Session()
+    session.proxies = {"http": proxy_url, "https": proxy_url} if proxy_url else dict(get_environ_proxies(url))
+    session.trust_env = False
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    session.headers.update(headers)
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, _Adapter(wire, context))
+    return session
