@@ -1,0 +1,118 @@
+"""When polls are due: pure functions, and APScheduler around them.
+
+A customer polled by interval has a grid of due times, shifted by a stable hash of its name so that
+customers spread over the interval. One with a crontab schedule is due within the minutes that it names,
+spread over the minute likewise.
+"""
+
+import hashlib
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from typing import Final, Literal
+
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.jobstores.base import JobLookupError
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.date import DateTrigger
+
+from vcc_exporter import times
+from vcc_exporter.config import Customer
+
+POLLS_AT_ONCE: Final = 256
+"""Polls under way at most, so that many that hang leave room. Threads are made when needed."""
+LOOKUPS_AT_ONCE: Final = 16
+"""Lookbacks under way at most, in threads of their own, since thousands may be wanted after a midnight."""
+LONGEST_RETRY_AFTER: Final = timedelta(hours=1)
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# The contract gives a first poll, and the poll after a midnight, 15 s; the rest is for the poll to begin in.
+_FIRST_WITHIN: Final = timedelta(seconds=10)
+_FIRST_STEP: Final = timedelta(milliseconds=50)
+_MIDNIGHT_WITHIN: Final = timedelta(seconds=10)
+# Short of the whole minute, so that 23:59's answer is in before the day is over.
+_SCHEDULE_WITHIN: Final = timedelta(seconds=50)
+
+
+def place(name: str) -> float:
+    """Return a customer's place among all, from 0 up to 1, the same on every machine and at every start."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6]) / 2**48
+
+
+def first_poll(customer: Customer, customers: int, now: datetime) -> datetime:
+    """Return when a customer that is new among so many is first polled: soon, but not all at once."""
+    return now + min(_FIRST_WITHIN, customers * _FIRST_STEP) * place(customer.name)
+
+
+def next_poll(customer: Customer, now: datetime, asked: date, hold_until: datetime | None = None) -> datetime | None:
+    """Return when a customer is due next, after a poll that is over at `now` and asked about the day `asked`.
+
+    `hold_until` is the instant until which the API wants to be left alone; None is returned only where a
+    schedule is never due again.
+    """
+    hold = hold_until or now
+    if customer.schedule:
+        return due_after(customer, max(now, hold))
+    return max(_interval_due(customer, now, asked), hold)
+
+
+def due_after(customer: Customer, after: datetime) -> datetime | None:
+    """Return the first due time of a customer's rhythm strictly after an instant, midnights apart."""
+    if not customer.schedule:
+        return _grid(customer, after)
+    shift = _SCHEDULE_WITHIN * place(customer.name)
+    due = times.cron_after(customer.schedule, customer.zone, after - shift)
+    return due + shift if due else None
+
+
+def _interval_due(customer: Customer, now: datetime, asked: date) -> datetime:
+    """Return the next instant of the grid, or one soon after midnight where that comes first."""
+    zone, shift = customer.zone, _MIDNIGHT_WITHIN * place(customer.name)
+    today = times.local_date(zone, now)
+    due = _grid(customer, now)
+    if asked != today:
+        return min(due, max(times.day_start(zone, today) + shift, now))
+    midnight = times.day_end(zone, now)
+    if due < midnight:
+        return due
+    return min(_grid(customer, midnight), midnight + shift)
+
+
+def _grid(customer: Customer, after: datetime) -> datetime:
+    start = _EPOCH + customer.interval * place(customer.name)
+    return start + ((after - start) // customer.interval + 1) * customer.interval
+
+
+class Timetable:
+    """Runs jobs at instants of the wall clock, in a bounded pool of threads.
+
+    A job whose instant is past runs at once, and once. Every method may be called from any thread.
+    """
+
+    def __init__(self) -> None:
+        self._scheduler = BackgroundScheduler(
+            timezone=UTC,
+            executors={"polls": ThreadPoolExecutor(POLLS_AT_ONCE), "lookups": ThreadPoolExecutor(LOOKUPS_AT_ONCE)},
+            # A late job still runs. A name's next run is only set when the last one is over, and the library
+            # counts that one as running for a moment longer: a limit of 1 would lose the next.
+            job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1000},
+        )
+        self._scheduler.start()
+
+    def at(self, name: str, when: datetime, pool: Literal["polls", "lookups"], job: Callable[[], None]) -> None:
+        """Run `job` at `when`, instead of what `name` stood for until now."""
+        self._scheduler.add_job(job, DateTrigger(when), id=name, name=name, executor=pool, replace_existing=True)
+
+    def drop(self, name: str) -> None:
+        """Forget what `name` stands for; a run under way goes on."""
+        try:
+            self._scheduler.remove_job(name)
+        except JobLookupError:
+            return
+
+    def wake(self) -> None:
+        """Look at the clock again, for when it has jumped."""
+        self._scheduler.wakeup()
+
+    def stop(self) -> None:
+        """Start no more jobs. Does not wait for those that run."""
+        self._scheduler.shutdown(wait=False)
