@@ -1,0 +1,235 @@
+"""The command line: flags to calls, faults to exit status, log lines to stderr."""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from vcc_exporter import __version__, config, daemon
+from vcc_exporter.client import KeyUnreadableError, read_key
+from vcc_exporter.server import parse_address
+from vcc_exporter.web import check_telemetry_path
+from vcc_exporter.yaml_lines import ConfigError
+
+COMMANDS: Final[dict[str, str]] = {
+    "run": "poll and publish (the default)",
+    "check-config": "read the config, report every fault with file:line, exit 0 or 1",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One flag; the parser, the README's table and the checks derive from it."""
+
+    name: str
+    default: Any
+    """None: not given."""
+    help: str
+    commands: tuple[str, ...] = ("run",)
+    read: Callable[[str], Any] = str
+    """Raises ValueError for a value that the flag cannot have."""
+    values: tuple[str, ...] = ()
+    repeatable: bool = False
+
+
+_ANY: Final = tuple(COMMANDS)
+
+FLAGS: Final = (
+    Flag("--config.file", "config.yaml", "the YAML config", _ANY),
+    Flag("--demo", False, "no config needed: start the built-in simulator on a loopback port and poll it"),
+    Flag(
+        "--web.listen-address",
+        ":10742",
+        "host:port to serve on; an empty host is all interfaces, IPv6 in brackets; repeatable",
+        read=parse_address,
+        repeatable=True,
+    ),
+    Flag("--web.telemetry-path", "/metrics", "the path of the metrics", read=check_telemetry_path),
+    Flag("--web.enable-lifecycle", False, "allow POST /-/reload"),
+    Flag("--log.level", "info", "debug, info, warning or error", _ANY, values=("debug", "info", "warning", "error")),
+    Flag("--log.format", "logfmt", "logfmt or json, to stderr", _ANY, values=("logfmt", "json")),
+)
+
+
+def main() -> None:
+    """Run the program and end the process, whatever still hangs in a thread."""
+    status = run(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        _flush(stream)
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        # A look-up or a poll that is past ending would be waited for.
+        os._exit(status)
+    sys.exit(status)
+
+
+def _flush(stream: Any) -> None:
+    try:
+        stream.flush()
+    except (OSError, ValueError, AttributeError):
+        return  # closed, or its disk is full: nobody is left to tell
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command. Returns the exit status; raises SystemExit for wrong usage and for --help."""
+    command, flags = _parse(arguments)
+    _set_up_log(flags["log.level"], flags["log.format"])
+    try:
+        return _check_config(flags) if command == "check-config" else _run(flags)
+    except KeyboardInterrupt:
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vcc-exporter",
+        description="Prometheus exporter for the inbound call statistics of VCC Live.",
+        epilog="commands: " + "; ".join(f"{name}: {words}" for name, words in COMMANDS.items()),
+        allow_abbrev=False,
+    )
+    parser.add_argument("command", nargs="?", choices=COMMANDS, default="run", help="what to do; default run")
+    parser.add_argument("--version", action="version", version=f"vcc-exporter {__version__}")
+    for flag in FLAGS:
+        options: dict[str, Any] = {"dest": flag.name.lstrip("-"), "default": argparse.SUPPRESS}
+        if flag.default is False:
+            parser.add_argument(flag.name, action="store_true", help=flag.help, **options)
+        else:
+            options |= {"type": _reader(flag), "choices": flag.values or None}
+            action = "append" if flag.repeatable else "store"
+            parser.add_argument(flag.name, action=action, help=f"{flag.help}; default {flag.default}", **options)
+    return parser
+
+
+def _reader(flag: Flag) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        try:
+            return flag.read(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {flag.help.partition(';')[0]}") from None
+
+    return read
+
+
+def _parse(arguments: list[str]) -> tuple[str, Mapping[str, Any]]:
+    parser = _parser()
+    given = vars(parser.parse_args(arguments))
+    command = given.pop("command")
+    for flag in FLAGS:
+        if command not in flag.commands and flag.name.lstrip("-") in given:
+            parser.error(f"{flag.name} is not for {command}")
+    if "demo" in given and "config.file" in given:
+        parser.error("--demo needs no --config.file")
+    return command, {flag.name.lstrip("-"): _default(flag) for flag in FLAGS} | given
+
+
+def _default(flag: Flag) -> Any:
+    if isinstance(flag.default, bool):
+        return flag.default
+    return [flag.read(flag.default)] if flag.repeatable else flag.read(flag.default)
+
+
+def _run(flags: Mapping[str, Any]) -> int:
+    with ExitStack() as stack:
+        options = daemon.Options(
+            load=_demo(stack) if flags["demo"] else lambda: config.load(Path(flags["config.file"])),
+            addresses=tuple(flags["web.listen-address"]),
+            telemetry_path=flags["web.telemetry-path"],
+            lifecycle=flags["web.enable-lifecycle"],
+        )
+        try:
+            daemon.run(options)
+        except daemon.StartError as error:
+            _say(f"vcc-exporter: {error}" if "\n" not in str(error) else str(error))
+            return 1
+    return 0
+
+
+def _demo(stack: ExitStack) -> Callable[[], config.Config]:
+    """Start the simulator; it ends with the stack."""
+    from vcc_exporter.simulator import Simulator, demo_config  # noqa: PLC0415 - only the demo pays for it
+
+    simulator = stack.enter_context(Simulator())
+    text = demo_config(simulator.url)
+    return lambda: config.parse(text, "demo", Path())
+
+
+def _check_config(flags: Mapping[str, Any]) -> int:
+    file = flags["config.file"]
+    try:
+        checked = config.load(Path(file))
+    except ConfigError as error:
+        _say(str(error))
+        return 1
+    for customer in checked.customers:
+        try:
+            read_key(customer.key)
+        except KeyUnreadableError as error:
+            _say(f"{file}: warning: customer {customer.name!r} would not be polled: {error}")
+        if customer.ca_file and not customer.ca_file.is_file():
+            _say(f"{file}: warning: customer {customer.name!r} would not be polled: no file {customer.ca_file}")
+    projects = sum(len(customer.listed) for customer in checked.customers)
+    sys.stdout.write(f"{file}: good: {len(checked.customers)} customers, {projects} projects listed\n")
+    return 0
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+# The log.
+
+
+def _set_up_log(level: str, layout: str) -> None:
+    logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Json() if layout == "json" else _Logfmt())
+    logging.root.handlers = [handler]
+    logging.root.setLevel(logging.WARNING)
+    logging.getLogger("vcc_exporter").setLevel(level.upper())
+
+
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def _facts(record: logging.LogRecord) -> dict[str, Any]:
+    """Return a log line's keys and values. An exception is named by its kind and place, never by its text."""
+    facts = {
+        "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "level": record.levelname.lower(),
+        "msg": record.getMessage(),
+        **{key: value for key, value in vars(record).items() if key not in _STANDARD},
+    }
+    if record.exc_info and record.exc_info[0]:
+        trace = record.exc_info[2]
+        while trace and trace.tb_next:
+            trace = trace.tb_next
+        place = f" at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else ""
+        facts["fault"] = f"{record.exc_info[0].__name__}{place}"
+    return facts
+
+
+class _Logfmt(logging.Formatter):
+    """Lines of key=value."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return " ".join(f"{key}={_quoted(str(value))}" for key, value in _facts(record).items())
+
+
+class _Json(logging.Formatter):
+    """Lines of JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return json.dumps(_facts(record), default=str, ensure_ascii=False)
+
+
+def _quoted(value: str) -> str:
+    if value and value.isprintable() and not set(' "=\\') & set(value):
+        return value
+    return json.dumps(value, ensure_ascii=False)

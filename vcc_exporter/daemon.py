@@ -1,0 +1,152 @@
+"""The daemon: makes the parts, connects them, and takes them down again."""
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from vcc_exporter import __version__
+from vcc_exporter.config import Config
+from vcc_exporter.exposition import Exporter, render_process
+from vcc_exporter.network import Network
+from vcc_exporter.poll import Poller
+from vcc_exporter.schedule import Timetable
+from vcc_exporter.server import Address, listen, raise_descriptor_limit, serve
+from vcc_exporter.store import Store
+from vcc_exporter.times import Clock
+from vcc_exporter.web import application
+from vcc_exporter.yaml_lines import ConfigError
+
+log = logging.getLogger(__name__)
+
+_PROCESS_EVERY_S: Final = 10  # the contract allows process metrics an age of 15 s
+_CLOCK_EVERY_S: Final = 1
+_JUMP_S: Final = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the daemon is to run."""
+
+    load: Callable[[], Config]
+    """Reads the config. Raises ConfigError."""
+    addresses: tuple[Address, ...]
+    telemetry_path: str
+    lifecycle: bool
+    """Whether a reload by HTTP is allowed."""
+
+
+class StartError(Exception):
+    """A daemon that cannot start; the message says why, for whoever started it."""
+
+
+def run(options: Options) -> None:
+    """Run until SIGTERM or SIGINT. Raises StartError."""
+    raise_descriptor_limit()
+    asyncio.run(_Daemon(options, Clock()).run())
+
+
+class _Daemon:
+    """The parts of one running daemon."""
+
+    def __init__(self, options: Options, clock: Clock) -> None:
+        self._options = options
+        self._clock = clock
+        self._stop = asyncio.Event()
+        self._hangup = asyncio.Event()
+        self._one_reload = asyncio.Lock()
+        self._store = Store(clock, __version__)
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._hangup.set)
+
+        config = await self._load()
+        sockets = self._listen()
+        self._poller = Poller(self._store, Network(self._clock), Timetable())
+        await asyncio.to_thread(self._apply, config)
+        app = application(self._store, self._options.telemetry_path, self._reload if self._options.lifecycle else None)
+        runner = await serve(app, sockets)
+        duties = [asyncio.create_task(duty()) for duty in (self._obey_hangups, self._watch_clock, self._renew_process)]
+        log.info("started", extra={"version": __version__, "customers": len(config.customers)})
+
+        await self._stop.wait()
+        log.info("stopping")
+        for duty in duties:
+            duty.cancel()
+        await asyncio.to_thread(self._poller.stop)
+        await runner.cleanup()
+
+    async def _load(self) -> Config:
+        try:
+            return await asyncio.to_thread(self._options.load)
+        except ConfigError as error:
+            raise StartError(str(error)) from None
+
+    def _listen(self) -> list[socket.socket]:
+        sockets = []
+        for address in self._options.addresses:
+            try:
+                sockets.append(listen(address))
+            except OSError as error:
+                where = f"{address.host}:{address.port}"
+                raise StartError(f"cannot listen on {where} (--web.listen-address): {error.strerror}") from None
+            host, port = sockets[-1].getsockname()[:2]
+            log.info("listening", extra={"address": f"[{host}]:{port}" if ":" in host else f"{host}:{port}"})
+        return sockets
+
+    def _apply(self, config: Config) -> None:
+        self._store.configure(config.customers, Exporter(__version__, self._clock.now()))
+        self._poller.follow()
+
+    # What goes on while the daemon runs.
+
+    async def _obey_hangups(self) -> None:
+        while True:
+            await self._hangup.wait()
+            self._hangup.clear()
+            await self._reload()
+
+    async def _reload(self) -> tuple[str, ...]:
+        """Load the config again, one reload after the other. Returns what is wrong with it."""
+        async with self._one_reload:
+            try:
+                config = await asyncio.to_thread(self._options.load)
+            except ConfigError as error:
+                faults = tuple(map(str, error.faults))
+            else:
+                await asyncio.to_thread(self._apply, config)
+                log.info("config reloaded", extra={"customers": len(config.customers)})
+                return ()
+        self._store.reload_failed()
+        for fault in faults:
+            log.error("config not reloaded", extra={"problem": fault})
+        return faults
+
+    async def _watch_clock(self) -> None:
+        """Notice when the wall clock jumps, which moves every due time."""
+        skew = self._skew()
+        while True:
+            await asyncio.sleep(_CLOCK_EVERY_S)
+            jump, skew = self._skew() - skew, self._skew()
+            if abs(jump) > _JUMP_S:
+                log.warning("the clock jumped", extra={"seconds": round(jump, 3)})
+                await asyncio.to_thread(self._poller.clock_jumped)
+
+    def _skew(self) -> float:
+        return self._clock.now().timestamp() - self._clock.monotonic()
+
+    async def _renew_process(self) -> None:
+        registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=registry)
+        while True:
+            self._store.set_process(await asyncio.to_thread(render_process, registry))
+            await asyncio.sleep(_PROCESS_EVERY_S)

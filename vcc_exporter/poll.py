@@ -1,0 +1,316 @@
+"""Polls: which requests a customer needs, and one poll from the request to the stored snapshot.
+
+Beside the polls run the lookbacks, which ask once a day which pairs of project and queue exist and how
+projects are called. They are not polls: nothing here counts them, and their failure hides no number.
+"""
+
+import itertools
+import logging
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from typing import Final
+
+from vcc_exporter import times
+from vcc_exporter.answer import Answer, AnswerError, Pair, Rejection, Scope, read_pairs, read_projects, read_statistics
+from vcc_exporter.client import PROJECTS, AbandonedError, PollError, Question, Session
+from vcc_exporter.config import Customer
+from vcc_exporter.network import Network
+from vcc_exporter.schedule import LONGEST_RETRY_AFTER, Timetable, first_poll, next_poll, place
+from vcc_exporter.snapshot import (
+    ASK_AGAIN_AFTER,
+    CustomerState,
+    Moment,
+    wants_lookback,
+    wants_names,
+    with_answer,
+    with_failure,
+    with_lookback,
+    with_names,
+)
+from vcc_exporter.store import Store
+from vcc_exporter.vocabulary import Result
+
+log = logging.getLogger(__name__)
+
+_LOOKBACK_WITHIN: Final = timedelta(minutes=1)  # after the poll that follows a midnight, spread like it
+
+# Which requests. Pure.
+
+
+def questions(customer: Customer, first: date, last: date) -> list[tuple[Question, Scope]]:
+    """Return the requests that together tell of all a customer's projects from `first` to `last`."""
+    by_sla: dict[int, list[int]] = {}
+    for project in customer.listed.values():
+        by_sla.setdefault(project.sla_s, []).append(project.id)
+    asked = [
+        (Question(first, last, sla_s, customer.teams, tuple(ids)), Scope(asked=frozenset(ids)))
+        for sla_s, ids in by_sla.items()
+    ]
+    if not customer.listed or customer.other_projects:
+        left_out = Scope(left_out=frozenset(customer.listed))
+        asked.append((Question(first, last, customer.sla_s, customer.teams), left_out))
+    return asked
+
+
+def months(first: date, last: date) -> Iterator[tuple[date, date]]:
+    """Cut a range of days where calendar months meet, since the API may refuse one that spans two."""
+    while first <= last:
+        end = (first.replace(day=1) + timedelta(days=31)).replace(day=1) - timedelta(days=1)
+        yield first, min(end, last)
+        first = end + timedelta(days=1)
+
+
+def together(answers: list[Answer]) -> Answer:
+    """Put the answers to one poll's requests together; no project is in two of them."""
+    return Answer(
+        values={pair: values for answer in answers for pair, values in answer.values.items()},
+        rejected_pairs=frozenset().union(*(answer.rejected_pairs for answer in answers)),
+        rejections=tuple(rejection for answer in answers for rejection in answer.rejections),
+    )
+
+
+# One customer's polls.
+
+
+@dataclass(slots=True, eq=False)
+class _Work:
+    """What runs for one customer while its settings stay the same."""
+
+    customer: Customer
+    session: Session
+    lookup: Session
+    """A connection of its own, so that a lookback that hangs holds up no poll."""
+    job: str
+    """The name of its jobs in the timetable, which no other work has."""
+    busy: threading.Lock = field(default_factory=threading.Lock)
+    learning: threading.Lock = field(default_factory=threading.Lock)
+    told: set[str] = field(default_factory=set)
+    """Causes of rejected rows that the log has."""
+
+
+class Poller:
+    """Runs the polls of the store's customers. Every method may be called from any thread."""
+
+    def __init__(self, store: Store, network: Network, timetable: Timetable) -> None:
+        self._store = store
+        self._network = network
+        self._timetable = timetable
+        self._lock = threading.Lock()
+        self._works: dict[str, _Work] = {}
+        self._serial = itertools.count()
+
+    def follow(self) -> None:
+        """Poll those customers that the store has now: new ones soon, changed ones anew, others as before.
+
+        Keys are read again before the next request of each.
+        """
+        customers = {name: r.view.state.customer for name, r in self._store.customers().items()}
+        with self._lock:
+            for name, work in list(self._works.items()):
+                if customers.get(name) is work.customer:
+                    work.session.forget_key()
+                    work.lookup.forget_key()
+                else:
+                    self._end(self._works.pop(name))
+            for name in customers.keys() - self._works.keys():
+                self._works[name] = self._begin(customers[name], len(customers))
+
+    def clock_jumped(self) -> None:
+        """Bring forward what a clock that was put back has moved too far away, and run what is late."""
+        now = self._store.moment().wall
+        for work in list(self._works.values()):
+            state = self._store.state(work.customer.name)
+            asked = state.snapshot.day if state and state.snapshot else times.local_date(work.customer.zone, now)
+            due = next_poll(work.customer, now, asked)
+            if state and due and state.next_poll and state.next_poll > due and not work.busy.locked():
+                self._schedule(work, due)
+        self._timetable.wake()
+
+    def stop(self) -> None:
+        """End all polls, those under way included."""
+        with self._lock:
+            self._timetable.stop()
+            for work in self._works.values():
+                work.session.abandon()
+                work.lookup.abandon()
+
+    def _begin(self, customer: Customer, customers: int) -> _Work:
+        sessions = Session(customer, self._network), Session(customer, self._network)
+        work = _Work(customer, *sessions, f"customer {next(self._serial)}")
+        self._schedule(work, first_poll(customer, customers, self._store.moment().wall))
+        return work
+
+    def _end(self, work: _Work) -> None:
+        self._timetable.drop(work.job)
+        self._timetable.drop(f"{work.job} lookback")
+        work.session.abandon()
+        work.lookup.abandon()
+        if work.busy.acquire(blocking=False):
+            work.session.close()
+            work.busy.release()
+
+    def _schedule(self, work: _Work, due: datetime) -> None:
+        if self._store.update(work.customer, lambda state: replace(state, next_poll=due)):
+            self._timetable.at(work.job, due, "polls", lambda: self._poll(work))
+
+    # A poll.
+
+    def _poll(self, work: _Work) -> None:
+        began = self._store.moment()
+        day = times.local_date(work.customer.zone, began.wall)
+        with work.busy:
+            state = self._poll_once(work, day, began)
+        if state is None:
+            # The customer has other settings by now, or none, and whoever found out found the work busy.
+            work.session.close()
+        elif state.next_poll:
+            self._timetable.at(work.job, state.next_poll, "polls", lambda: self._poll(work))
+            if state.last_result is Result.SUCCESS:
+                self._learn_soon(work, state)
+
+    def _poll_once(self, work: _Work, day: date, began: Moment) -> CustomerState | None:
+        """Poll and store what came of it. Returns None where nobody wants it any more."""
+        try:
+            return self._succeeded(work, day, began, self._ask(work, day, began.wall))
+        except AbandonedError:
+            return None
+        except PollError as error:
+            return self._failed(work, day, began, error)
+        except Exception as error:
+            # One customer's job ends here: it takes no other with it, and comes back.
+            log.exception("unexpected fault", extra={"customer": work.customer.name})
+            self._timetable.at(work.job, began.wall + work.customer.interval, "polls", lambda: self._poll(work))
+            problem = PollError(Result.INVALID_RESPONSE, f"a fault of the exporter itself ({type(error).__name__})")
+            return self._failed(work, day, began, problem)
+
+    def _ask(self, work: _Work, day: date, now: datetime) -> Answer:
+        answers = []
+        for question, scope in questions(work.customer, day, day):
+            body = work.session.ask(question.target(), now)
+            try:
+                answers.append(read_statistics(body, day, scope))
+            except AnswerError as error:
+                raise PollError(Result.INVALID_RESPONSE, work.session.redact(f"not a usable answer: {error}")) from None
+        return together(answers)
+
+    def _succeeded(self, work: _Work, day: date, began: Moment, answer: Answer) -> CustomerState | None:
+        before = self._store.state(work.customer.name)
+        ended = self._store.moment()
+        due = next_poll(work.customer, ended.wall, day)
+
+        def change(state: CustomerState) -> CustomerState:
+            return replace(with_answer(state, day, answer, ended, _seconds(began, ended)), next_poll=due)
+
+        state = self._store.update(work.customer, change)
+        if state:
+            if before and before.last_result is not Result.SUCCESS:
+                log.info("polls succeed", extra={"customer": work.customer.name, "rows": answer.rows})
+            self._tell_rejected(work, answer.rejections)
+        return state
+
+    def _failed(self, work: _Work, day: date, began: Moment, error: PollError) -> CustomerState | None:
+        before = self._store.state(work.customer.name)
+        ended = self._store.moment()
+        hold = ended.wall + min(error.retry_after, LONGEST_RETRY_AFTER)
+        due = next_poll(work.customer, ended.wall, day, hold)
+
+        def change(state: CustomerState) -> CustomerState:
+            failed = with_failure(state, error.result, error.message, _seconds(began, ended))
+            return replace(failed, next_poll=due)
+
+        state = self._store.update(work.customer, change)
+        if state:
+            news = not before or (before.last_result, before.last_error) != (error.result, error.message)
+            facts = {"customer": work.customer.name, "result": error.result.value, "problem": error.message}
+            log.log(logging.WARNING if news else logging.DEBUG, "poll failed", extra=facts)
+        return state
+
+    def _tell_rejected(self, work: _Work, rejections: tuple[Rejection, ...]) -> None:
+        """Log each cause once, until an answer has no rejected row at all."""
+        for rejection in rejections:
+            if rejection.cause not in work.told:
+                work.told.add(rejection.cause)
+                example = work.session.redact(rejection.example)
+                facts = {"customer": work.customer.name, "cause": rejection.cause, "example": example}
+                log.warning("row rejected", extra=facts)
+        if not rejections:
+            work.told.clear()
+
+    # A lookback, and the names of projects.
+
+    def _learn_soon(self, work: _Work, state: CustomerState) -> None:
+        now = self._store.moment().wall
+        if (wants_lookback(state, now) or wants_names(state, now)) and not work.learning.locked():
+            self._timetable.at(f"{work.job} lookback", now, "lookups", lambda: self._learn(work))
+
+    def _learn(self, work: _Work) -> None:
+        if not work.learning.acquire(blocking=False):
+            return
+        try:
+            self._look_back(work)
+            self._learn_names(work)
+            self._learn_again(work)
+        except AbandonedError:
+            log.debug("lookback abandoned", extra={"customer": work.customer.name})
+        except Exception:
+            # One customer's job ends here, as in a poll.
+            log.exception("unexpected fault", extra={"customer": work.customer.name})
+        finally:
+            # Until tomorrow: a connection is not kept for that long.
+            work.lookup.close()
+            work.learning.release()
+
+    def _look_back(self, work: _Work) -> None:
+        state, now = self._store.state(work.customer.name), self._store.moment().wall
+        if state is None or not wants_lookback(state, now):
+            return
+        today = times.local_date(work.customer.zone, now)
+        pairs: frozenset[Pair] | None = None
+        try:
+            pairs = self._ask_pairs(work, today, now)
+        except (PollError, AnswerError) as error:
+            self._tell(work, "lookback failed", error)
+        ended = self._store.moment().wall
+        self._store.update(work.customer, lambda state: with_lookback(state, today, pairs, ended))
+
+    def _ask_pairs(self, work: _Work, today: date, now: datetime) -> frozenset[Pair]:
+        pairs: frozenset[Pair] = frozenset()
+        days = timedelta(days=1)
+        for first, last in months(today - work.customer.lookback_days * days, today - days):
+            for question, scope in questions(work.customer, first, last):
+                pairs |= read_pairs(work.lookup.ask(question.target(), now), first, last, scope)
+        return pairs
+
+    def _learn_names(self, work: _Work) -> None:
+        state, now = self._store.state(work.customer.name), self._store.moment().wall
+        if state is None or not wants_names(state, now):
+            return
+        names: dict[int, str] | None = None
+        try:
+            found = read_projects(work.lookup.ask(PROJECTS, now))
+            names = {project: work.lookup.redact(name) for project, name in found.items()}
+        except (PollError, AnswerError) as error:
+            self._tell(work, "names of projects not known", error)
+        ended = self._store.moment().wall
+        self._store.update(work.customer, lambda state: with_names(state, names, ended))
+
+    def _learn_again(self, work: _Work) -> None:
+        """Come back an hour after a failure, else soon after midnight."""
+        state, now = self._store.state(work.customer.name), self._store.moment().wall
+        if state is None or state.customer is not work.customer:
+            return
+        later = now + ASK_AGAIN_AFTER
+        due = times.day_end(work.customer.zone, now) + _LOOKBACK_WITHIN * (1 + place(work.customer.name))
+        if wants_lookback(state, later) or wants_names(state, later):
+            due = min(due, later)
+        self._timetable.at(f"{work.job} lookback", due, "lookups", lambda: self._learn(work))
+
+    def _tell(self, work: _Work, what: str, error: Exception) -> None:
+        words = error.message if isinstance(error, PollError) else str(error)
+        log.warning(what, extra={"customer": work.customer.name, "problem": work.lookup.redact(words)})
+
+
+def _seconds(began: Moment, ended: Moment) -> float:
+    return ended.monotonic_s - began.monotonic_s

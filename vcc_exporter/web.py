@@ -1,0 +1,156 @@
+"""The web application: routes, negotiation, and what they answer. It knows no socket."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from typing import Final
+
+from aiohttp import web
+
+from vcc_exporter import __version__
+from vcc_exporter.exposition import Format
+from vcc_exporter.store import Store
+
+Reload = Callable[[], Awaitable[tuple[str, ...]]]
+"""Loads the config again and returns what is wrong with it, nothing where all went well."""
+
+_WRITE_TIMEOUT_S: Final = 30
+"""How long a client may take to read an answer. No scraper waits as long for a page of any size."""
+_OWN_PATHS: Final = frozenset({"/-/healthy", "/-/ready", "/-/reload"})
+
+_HOME: Final = """<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><title>vcc-exporter</title></head>
+<body>
+<h1>vcc-exporter {version}</h1>
+<p>Publishes the inbound call statistics of VCC Live for Prometheus.</p>
+<ul>
+<li><a href="{metrics}">Metrics</a></li>
+<li><a href="/-/healthy">Healthy</a></li>
+<li><a href="/-/ready">Ready</a></li>
+</ul>
+</body>
+</html>
+"""
+
+
+def application(store: Store, telemetry_path: str, reload: Reload | None) -> web.Application:
+    """Make the application. `reload` is None where reloads by HTTP are not allowed."""
+    app = web.Application(client_max_size=1024)
+    app.router.add_get(telemetry_path, partial(_metrics, store))
+    if telemetry_path != "/":
+        app.router.add_get("/", partial(_home, telemetry_path))
+    app.router.add_get("/-/healthy", _healthy)
+    app.router.add_get("/-/ready", partial(_ready, store))
+    for method in ("POST", "PUT"):
+        app.router.add_route(method, "/-/reload", partial(_reload, reload))
+    return app
+
+
+def check_telemetry_path(path: str) -> str:
+    """Return a path that metrics can be served on. Raises ValueError for any other."""
+    if not re.fullmatch(r"/[A-Za-z0-9._~/-]*", path) or path in _OWN_PATHS:
+        raise ValueError(path)
+    return path
+
+
+async def _home(telemetry_path: str, _request: web.Request) -> web.Response:
+    return web.Response(text=_HOME.format(version=__version__, metrics=telemetry_path), content_type="text/html")
+
+
+async def _healthy(_request: web.Request) -> web.Response:
+    return web.Response(text="vcc-exporter is healthy.\n")
+
+
+async def _ready(store: Store, _request: web.Request) -> web.Response:
+    if store.ready:
+        return web.Response(text="vcc-exporter is ready.\n")
+    return web.Response(status=503, text="vcc-exporter is not ready: not every customer has been polled yet.\n")
+
+
+async def _reload(reload: Reload | None, _request: web.Request) -> web.Response:
+    if reload is None:
+        return web.Response(status=403, text="Reloading by HTTP is not enabled: start with --web.enable-lifecycle.\n")
+    faults = await reload()
+    if faults:
+        return web.Response(status=500, text="The config was not reloaded:\n" + "".join(f"{f}\n" for f in faults))
+    return web.Response(text="The config was reloaded.\n")
+
+
+async def _metrics(store: Store, request: web.Request) -> web.StreamResponse:
+    chosen = choose_format(request.headers.getall("Accept", []))
+    gzip = accepts_gzip(request.headers.getall("Accept-Encoding", []))
+    # Compressing what has changed takes a moment, and others are answered meanwhile.
+    parts = await asyncio.to_thread(_parts, store, chosen, gzip)
+    response = web.StreamResponse(headers={"Content-Type": chosen.value, "Vary": "Accept, Accept-Encoding"})
+    response.content_length = sum(map(len, parts))
+    if gzip:
+        response.headers["Content-Encoding"] = "gzip"
+    try:
+        async with asyncio.timeout(_WRITE_TIMEOUT_S):
+            await response.prepare(request)
+            if request.method != "HEAD":
+                for part in _gathered(parts):
+                    await response.write(part)
+            await response.write_eof()
+    except TimeoutError:
+        if request.transport:
+            request.transport.abort()
+    return response
+
+
+def _parts(store: Store, chosen: Format, gzip: bool) -> list[bytes]:
+    page = store.page()
+    return list(page.gzipped(chosen) if gzip else page.plain(chosen))
+
+
+_GATHERED: Final = 256 * 1024
+
+
+def _gathered(parts: list[bytes]) -> Iterator[bytes]:
+    """Join small parts: each write costs as much as copying some kilobytes, a large one is copied again."""
+    some: list[bytes] = []
+    size = 0
+    for part in parts:
+        some.append(part)
+        size += len(part)
+        if size >= _GATHERED:
+            yield b"".join(some)
+            some, size = [], 0
+    yield b"".join(some)
+
+
+# Negotiation, by RFC 9110. The client library's own ignores q and fails on versions that are no number.
+
+_PARAMETER: Final = re.compile(r';\s*([!#$%&\'*+.^_`|~0-9a-z-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^\s;,"]*)\s*', re.IGNORECASE)
+_QUALITY: Final = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
+
+
+def _offers(values: list[str]) -> Iterator[tuple[str, dict[str, str], float]]:
+    """Yield what a header accepts: the name, its parameters, and how much it is wanted, 0 to 1."""
+    for offer in re.findall(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+', ",".join(values)[:4096]):
+        name, _, rest = offer.partition(";")
+        parameters = {k.lower(): v.strip('"') for k, v in _PARAMETER.findall(";" + rest)}
+        quality = parameters.pop("q", "1")
+        if _QUALITY.fullmatch(quality):
+            yield name.strip().lower(), parameters, float(quality)
+
+
+def choose_format(accept: list[str]) -> Format:
+    """Return the format that a client wants most: OpenMetrics 1.0 where it says so, else text 0.0.4."""
+    wanted = {Format.TEXT: 0.0, Format.OPENMETRICS: 0.0}
+    for name, parameters, quality in _offers(accept):
+        version = parameters.get("version", "")
+        if name == "application/openmetrics-text" and re.fullmatch(r"(?:1\.0\.[0-9]+)?", version):
+            wanted[Format.OPENMETRICS] = max(wanted[Format.OPENMETRICS], quality)
+        elif name in {"text/plain", "text/*", "*/*"} and version in {"", "0.0.4"}:
+            wanted[Format.TEXT] = max(wanted[Format.TEXT], quality)
+    best = wanted[Format.OPENMETRICS]
+    return Format.OPENMETRICS if best and best >= wanted[Format.TEXT] else Format.TEXT
+
+
+def accepts_gzip(accept_encoding: list[str]) -> bool:
+    """Tell whether a client takes gzip."""
+    offers = {name: quality for name, _, quality in _offers(accept_encoding)}
+    return offers.get("gzip", offers.get("x-gzip", offers.get("*", 0.0))) > 0
