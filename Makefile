@@ -1,0 +1,51 @@
+# make demo   set up and run on the built-in simulator
+# make test   set up and run every check
+# make help   the rest
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# What pip need not tell a newcomer.
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet install --require-hashes
+
+.PHONY: help demo test check unit lock pages clean
+
+help:
+	@sed -n 's/^# //p' Makefile
+	@echo 'make check  style, types and imports alone'
+	@echo 'make unit   the tests alone; ARGS="-k midnight" chooses'
+	@echo 'make lock   pin the newest versions of all dependencies (needs uv)'
+
+$(VENV)/run: requirements.txt
+	PYTHON=$(PYTHON) tools/install-parts venv
+	$(PYTHON) tools/make_venv.py $(VENV)
+	$(PIP) -r requirements.txt
+	@touch $@
+
+$(VENV)/test: requirements-test.txt $(VENV)/run
+	$(PIP) -r requirements-test.txt
+	@touch $@
+
+demo: $(VENV)/run
+	$(BIN)/python exporter.py --demo
+
+check: $(VENV)/test
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache > .venv/imports.log || { cat .venv/imports.log; exit 1; }
+
+unit: $(VENV)/test
+	tools/install-parts tests
+	$(BIN)/python -m pytest $(ARGS)
+
+test: check unit
+
+lock:
+	uv pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.11 --no-header \
+		-o requirements.txt pyproject.toml
+	uv pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.11 --no-header \
+		-c requirements.txt -o requirements-test.txt pyproject.toml requirements-test.in
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,8 @@
+"""Make a virtual environment, where this Python is new enough."""
+
+import sys
+import venv
+
+if sys.version_info < (3, 11):  # noqa: UP036 - that is the question
+    sys.exit(f"vcc-exporter needs Python 3.11 or later, this is {sys.version.split()[0]}: try make PYTHON=python3.12")
+venv.create(sys.argv[1], with_pip=True, clear=True)
