@@ -1,0 +1,59 @@
+"""The documents against the code."""
+
+import re
+import runpy
+import tomllib
+
+import pytest
+from running import ROOT
+
+from vcc_exporter import __version__
+from vcc_exporter.cli import COMMANDS, FLAGS
+from vcc_exporter.vocabulary import FAMILIES
+
+README = (ROOT / "README.md").read_text()
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def test_the_readmes_tables_are_the_codes() -> None:
+    """`python tools/tables.py` would change nothing."""
+    filled = runpy.run_path(str(ROOT / "tools" / "tables.py"))["filled"]
+    assert filled(README) == README
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_metric_and_flag_that_a_document_names_exists(path: object) -> None:
+    """Names of metrics and flags are the code's, whole or as a pattern with a star."""
+    text = path.read_text()  # type: ignore[attr-defined]
+    metrics = {family.name for family in FAMILIES}
+    for name in re.findall(r"\bvcc_(?!exporter/)(?!exporter\.)[a-z0-9_]+(?!\w*\.py)\b", text):
+        if name != "vcc_exporter":
+            assert name in metrics or any(metric.startswith(name) for metric in metrics), name
+    flags = {flag.name for flag in FLAGS} | {"--version", "--help"}
+    for name in re.findall(r"(?<![\w-])--(?:web|log|config)\.[a-z.-]+", text):
+        assert name in flags, name
+
+
+def test_the_readme_names_every_command_and_dependency() -> None:
+    """Each command, and each runtime dependency with its reason, has its line."""
+    for command in COMMANDS:
+        assert re.search(rf"exporter\.py \[?{command}\]?", README), command
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for dependency in project["dependencies"]:
+        name = re.split(r"[<>=]", dependency)[0]
+        assert f"| {name} |" in README, name
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    """What is released is what the changelog tells of."""
+    first = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert first
+    assert first[1] == __version__
+
+
+def test_no_tracked_file_names_a_registry() -> None:
+    """Installs use whatever registry the user has set up."""
+    for name in ("requirements.txt", "requirements-test.txt", "Makefile", "pyproject.toml"):
+        assert not re.search(
+            r"--index-url|--extra-index-url|--find-links|https?://[^ ]*(pypi|pythonhosted)", (ROOT / name).read_text()
+        )
