@@ -61,6 +61,7 @@ class _Daemon:
         self._hangup = asyncio.Event()
         self._one_reload = asyncio.Lock()
         self._store = Store(clock, __version__)
+        self._process = _process_registry()
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -72,9 +73,12 @@ class _Daemon:
         sockets = self._listen()
         self._poller = Poller(self._store, Network(self._clock), Timetable())
         await asyncio.to_thread(self._apply, config)
+        await self._renew_process()
         app = application(self._store, self._options.telemetry_path, self._reload if self._options.lifecycle else None)
         runner = await serve(app, sockets)
-        duties = [asyncio.create_task(duty()) for duty in (self._obey_hangups, self._watch_clock, self._renew_process)]
+        duties = [
+            asyncio.create_task(duty()) for duty in (self._obey_hangups, self._watch_clock, self._keep_process_new)
+        ]
         log.info("started", extra={"version": __version__, "customers": len(config.customers)})
 
         await self._stop.wait()
@@ -143,10 +147,17 @@ class _Daemon:
     def _skew(self) -> float:
         return self._clock.now().timestamp() - self._clock.monotonic()
 
-    async def _renew_process(self) -> None:
-        registry = CollectorRegistry()
-        for collector in (ProcessCollector, PlatformCollector, GCCollector):
-            collector(registry=registry)
+    async def _keep_process_new(self) -> None:
         while True:
-            self._store.set_process(await asyncio.to_thread(render_process, registry))
             await asyncio.sleep(_PROCESS_EVERY_S)
+            await self._renew_process()
+
+    async def _renew_process(self) -> None:
+        self._store.set_process(await asyncio.to_thread(render_process, self._process))
+
+
+def _process_registry() -> CollectorRegistry:
+    registry = CollectorRegistry()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    return registry
