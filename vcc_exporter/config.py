@@ -120,13 +120,13 @@ class Config:
 
 
 def _spell(path: tuple[str | int, ...]) -> str:
-    words = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
-    return words.removeprefix(".")
+    words = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
+    return words if words.isprintable() else repr(words)
 
 
 def _found(value: Any, path: tuple[str | int, ...]) -> str:
     if isinstance(value, dict):
-        return "a mapping"
+        return "a mapping" if value else "an empty mapping"
     if isinstance(value, list):
         return "a list" if value else "an empty list"
     if value is None:
@@ -138,7 +138,9 @@ def _found(value: Any, path: tuple[str | int, ...]) -> str:
 
 def _schema_faults(file: str, tree: Any, error: ValidationError) -> Iterator[Fault]:
     for item in error.errors(include_url=False):
-        path = tuple(step for step in item["loc"] if step != "[key]")
+        # Behind the key of a dict that is itself at fault, the library says so.
+        at_key = item["loc"][-1:] == ("[key]",) and item["type"] != "extra_forbidden"
+        path = item["loc"][:-1] if at_key else item["loc"]
         if item["type"] == "extra_forbidden":
             message = _unknown_key(path)
         elif item["type"] == "missing":
@@ -183,13 +185,8 @@ def _rule_faults(file: str, tree: Any) -> Iterator[Fault]:
     for i, customer in _mappings(tree, "customers"):
         path: tuple[str | int, ...] = ("customers", i)
         yield from (fault(*twice) for twice in _twice(customer, "projects", "id", path))
-        for rule in (_one_key, _one_rhythm, _account, _teams_once, _holidays_need_hours):
-            message = rule(customer)
-            if message:
-                yield fault((*path, message[0]), message[1])
-        stale = _stale(defaults, customer)
-        if stale:
-            yield fault((*path, "poll", "stale_after") if stale[0] else ("poll", "stale_after"), stale[1])
+        yield from (fault((*path, *where), message) for rule in _RULES for where, message in rule(customer))
+        yield from (fault(*broken) for broken in _stale(defaults, customer, path))
 
 
 def _twice(
@@ -199,8 +196,7 @@ def _twice(
     for i, item in _mappings(tree, section):
         value = item.get(key)
         if isinstance(value, str):
-            # 7 and 07 are one id.
-            value = str(int(value)) if key == "id" and value.isascii() and value.isdigit() else value
+            value = _id(value) if key == "id" else value
             if value in first:
                 message = f"expected a unique {key}, found {value!r} again, first on line {first[value]}"
                 yield (*path, section, i, key), message
@@ -208,71 +204,102 @@ def _twice(
                 first[value] = line_of(item, (key,))
 
 
+def _id(text: Any) -> Any:
+    """Return an id as it is usually written, since 7 and 07 are one; and what is no id as it stands."""
+    return str(int(text)) if isinstance(text, str) and re.fullmatch(r"-?[0-9]{1,18}", text, re.ASCII) else text
+
+
+_Broken = Iterator[tuple[tuple[str | int, ...], str]]
+"""Where below the section a rule is broken, and what was expected there."""
 _KEY_SOURCES: Final = ("api_key", "api_key_file", "api_key_env")
 
 
-def _one_key(customer: LinedMap) -> tuple[str, str] | None:
+def _one_key(customer: LinedMap) -> _Broken:
     given = [key for key in _KEY_SOURCES if key in customer]
-    if len(given) == 1:
-        return None
-    return (given or ["api_key"])[
-        -1
-    ], f"expected exactly one of {', '.join(_KEY_SOURCES)}, found {' and '.join(given) or 'none'}"
+    if len(given) != 1:
+        found = " and ".join(given) or "none"
+        yield ((given or ["api_key"])[-1],), f"expected exactly one of {', '.join(_KEY_SOURCES)}, found {found}"
 
 
-def _one_rhythm(customer: LinedMap) -> tuple[str, str] | None:
+def _one_rhythm(customer: LinedMap) -> _Broken:
     poll = customer.get("poll")
     if "schedule" in customer and isinstance(poll, LinedMap) and "interval" in poll:
-        return "schedule", "expected either schedule or poll.interval, found both"
-    return None
+        yield ("schedule",), "expected either schedule or poll.interval, found both"
 
 
-def _account(customer: LinedMap) -> tuple[str, str] | None:
-    """Tell a subdomain that cannot stand in the vendor's address, which is made from it."""
-    subdomain = customer.get("subdomain", customer.get("name"))
-    if "url" in customer or not isinstance(subdomain, str):
-        return None
-    if re.fullmatch(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", subdomain, re.ASCII | re.IGNORECASE):
-        return None
+def _account(customer: LinedMap) -> _Broken:
+    """Find a subdomain that cannot stand in the vendor's address, which is made from it, or in credentials."""
     key = "subdomain" if "subdomain" in customer else "name"
-    return key, f"expected a subdomain (letters, digits and dashes), found {subdomain!r}; or give subdomain or url"
+    subdomain = customer.get(key)
+    possible = "[^:]*" if "url" in customer else "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+    if isinstance(subdomain, str) and not re.fullmatch(possible, subdomain, re.ASCII | re.IGNORECASE | re.DOTALL):
+        words = "without a colon" if "url" in customer else "(letters, digits and dashes)"
+        hint = "" if key == "subdomain" else "; or give subdomain"
+        yield (key,), f"expected a subdomain {words}, found {subdomain!r}{hint}"
 
 
-def _teams_once(customer: LinedMap) -> tuple[str, str] | None:
-    teams = customer.get("teams")
-    twice = [team for team in teams if teams.count(team) > 1] if isinstance(teams, list) else []
-    return ("teams", f"expected each team once, found {twice[0]!r} again") if twice else None
+def _teams_once(customer: LinedMap) -> _Broken:
+    teams, seen = customer.get("teams"), set[str]()
+    for i, team in enumerate(map(_id, teams) if isinstance(teams, list) else ()):
+        if isinstance(team, str):
+            if team in seen:
+                yield ("teams", i), f"expected each team once, found {team!r} again"
+            seen.add(team)
 
 
-def _holidays_need_hours(customer: LinedMap) -> tuple[str, str] | None:
+def _queues_once(customer: LinedMap) -> _Broken:
+    for i, project in _mappings(customer, "projects"):
+        queues, seen = project.get("queues"), set[str]()
+        for key in queues if isinstance(queues, LinedMap) else ():
+            if _id(key) in seen:
+                yield ("projects", i, "queues", key), f"expected each queue once, found {_id(key)!r} again"
+            seen.add(_id(key))
+
+
+def _days_once(customer: LinedMap) -> _Broken:
+    yield from _same_days(customer)
+    for i, project in _mappings(customer, "projects"):
+        yield from ((("projects", i, *where), message) for where, message in _same_days(project))
+
+
+def _same_days(section: LinedMap) -> _Broken:
+    hours, seen = section.get("hours"), set[int]()
+    for key in hours if isinstance(hours, LinedMap) else ():
+        try:
+            days = set(times.parse_weekdays(key))
+        except ValueError:
+            continue
+        for day in sorted(days & seen)[:1]:
+            yield ("hours", key), f"expected each weekday once, found {times.WEEKDAYS[day]} again"
+        seen |= days
+
+
+def _holidays_need_hours(customer: LinedMap) -> _Broken:
     anywhere = "hours" in customer or any("hours" in project for _, project in _mappings(customer, "projects"))
     if "holidays" in customer and not anywhere:
-        return "holidays", "expected hours beside holidays, found none"
-    return None
+        yield ("holidays",), "expected hours beside holidays, found none"
 
 
-def _stale(defaults: Any, customer: LinedMap) -> tuple[bool, str] | None:
-    """Values must outlive the way to the next poll. Returns whether the customer's own key is at fault."""
-    own = customer.get("poll")
-    own = own if isinstance(own, LinedMap) else {}
-    common = defaults if isinstance(defaults, LinedMap) else {}
-    stale_after, interval = (
-        own.get("stale_after", common.get("stale_after")),
-        own.get("interval", common.get("interval", "1m")),
-    )
+_RULES: Final = (_one_key, _one_rhythm, _account, _teams_once, _queues_once, _days_once, _holidays_need_hours)
+
+
+def _stale(defaults: Any, customer: LinedMap, path: tuple[str | int, ...]) -> _Broken:
+    """Values must outlive the way to the next poll. Returns whole paths, since the fault may lie in the defaults."""
+    own, common = (section if isinstance(section, LinedMap) else {} for section in (customer.get("poll"), defaults))
+    both = {"interval": "1m", **common, **own}
+    stale_after, interval = both.get("stale_after"), both["interval"]
+    if "schedule" in customer or not (isinstance(stale_after, str) and isinstance(interval, str)):
+        return
     try:
-        if (
-            stale_after is None
-            or times.parse_duration(stale_after) > times.parse_duration(interval)
-            or "schedule" in customer
-        ):
-            return None
-    except (ValueError, TypeError):
-        return None
-    return (
-        "stale_after" in own or "interval" in own,
-        f"expected more than the interval of {interval}, found {stale_after!r}",
-    )
+        if times.parse_duration(stale_after) > times.parse_duration(interval):
+            return
+    except ValueError:
+        return
+    if "interval" in own and "stale_after" not in own:
+        yield (*path, "poll", "interval"), f"expected less than the stale_after of {stale_after}, found {interval!r}"
+    else:
+        where = path if "stale_after" in own else ()
+        yield (*where, "poll", "stale_after"), f"expected more than the interval of {interval}, found {stale_after!r}"
 
 
 # Defaults filled in.
@@ -297,6 +324,16 @@ def _poll(defaults: PollSection | None, own: PollSection | None) -> tuple[timede
     return interval, given.get("timeout", timedelta(seconds=10)), stale_after, given.get("lookback", 7 * _DAY) // _DAY
 
 
+def _hours(
+    given: Mapping[tuple[int, ...], tuple[tuple[int, int], ...]] | None,
+    countries: tuple[str, ...],
+    dates: frozenset[date],
+) -> times.Hours | None:
+    if not given:
+        return None
+    return times.Hours(times.week({day: spans for days, spans in given.items() for day in days}), countries, dates)
+
+
 def _customer(section: CustomerSection, defaults: PollSection | None, folder: Path) -> Customer:
     interval, timeout, stale_after, lookback_days = _poll(defaults, section.poll)
     subdomain = section.subdomain or section.name
@@ -304,14 +341,14 @@ def _customer(section: CustomerSection, defaults: PollSection | None, folder: Pa
     days = section.holidays or []
     countries = tuple(sorted({day for day in days if isinstance(day, str)}))
     dates = frozenset(day for day in days if isinstance(day, date))
-    hours = times.Hours(section.hours, countries, dates) if section.hours else None
+    hours = _hours(section.hours, countries, dates)
     listed = {
         p.id: Project(
             id=p.id,
             name=p.name,
             sla_s=p.sla or sla_s,
             targets=_targets(p.targets, targets),
-            hours=times.Hours(p.hours, countries, dates) if p.hours else hours,
+            hours=_hours(p.hours, countries, dates) or hours,
             queues=p.queues or {},
         )
         for p in sorted(section.projects or [], key=lambda p: p.id)

@@ -92,19 +92,24 @@ def _zone(text: str) -> ZoneInfo:
 
 
 def _url(text: str) -> str:
+    checked = _endpoint(text)
     parts = urlsplit(text)
     if parts.username is not None or parts.password is not None:
         raise ValueError("credentials in it are refused: the key goes into api_key, api_key_file or api_key_env")
-    if parts.query or parts.fragment:
-        raise ValueError("a query in it is refused")
-    return _endpoint(text)
+    if "?" in text or "#" in text:
+        raise ValueError("a query or a fragment in it is refused")
+    return checked
 
 
 def _endpoint(text: str) -> str:
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise ValueError from None  # the library's words may quote a password
     if parts.scheme not in {"http", "https"} or not parts.hostname or not text.isprintable() or " " in text:
         raise ValueError
-    if parts.port == 0:  # also raises for a port that is no number
+    if port == 0:
         raise ValueError
     return text.rstrip("/")
 
@@ -117,26 +122,29 @@ def _holiday(text: str) -> str | date:
     return text
 
 
-def _header_text(text: str) -> str:
-    """Read a name that goes before the colon of Basic credentials."""
-    if ":" in text:
-        raise ValueError(text)
-    return _text(text)
-
-
 # Readers whose ValueErrors are written for the reader of the config.
 _EXPLAIN: Final[frozenset[Callable[[str], Any]]] = frozenset({times.parse_crontab, _zone, _url})
 
 _STRING: Final = {"type": ["string", "number", "boolean"]}
-_DURATION_SCHEMA: Final = {"type": ["string", "integer"], "pattern": r"^(0|([0-9]+(y|w|d|h|ms|m|s))+)$"}
-_RATIO_SCHEMA: Final = {"type": ["string", "number"], "pattern": r"^[0-9]{1,3}(\.[0-9]+)?\s*%?$"}
+_DURATION_SCHEMA: Final = {
+    "type": ["string", "integer"],
+    "pattern": r"^(0|([0-9]+(y|w|d|h|ms|m|s))+)$",
+    "minimum": 0,
+    "maximum": 0,
+}
+_RATIO_SCHEMA: Final = {
+    "type": ["string", "number"],
+    "pattern": r"^[0-9]{1,3}(\.[0-9]+)?\s*%?$",
+    "minimum": 0,
+    "maximum": 1,
+}
 _DAY: Final = timedelta(days=1)
 _FOREVER: Final = timedelta(days=3650)
 
-_Text = Annotated[str, _scalar(_text, "a text"), WithJsonSchema(_STRING)]
+_Text = Annotated[str, _scalar(_text, "one line of printable text"), WithJsonSchema(_STRING)]
 _Interval = Annotated[
     timedelta,
-    _scalar(_duration(timedelta(milliseconds=100), _FOREVER), "a duration such as 30s, 1m or 1h30m"),
+    _scalar(_duration(timedelta(milliseconds=100), _FOREVER), "a duration from 100ms to 10y, such as 30s, 1m or 1h30m"),
     WithJsonSchema(_DURATION_SCHEMA),
 ]
 _Lookback = Annotated[
@@ -153,9 +161,11 @@ _Count = Annotated[
     int, _scalar(_whole(0, 10**9), "a whole number, 0 or more"), WithJsonSchema({"type": "integer", "minimum": 0})
 ]
 _Id = Annotated[
-    int, _scalar(_whole(0, 2**53), "an id, a whole number"), WithJsonSchema({"type": "integer", "minimum": 0})
+    int,
+    _scalar(_whole(0, 2**53), "an id, a whole number, 0 or more"),
+    WithJsonSchema({"type": "integer", "minimum": 0}),
 ]
-_QueueId = Annotated[int, _scalar(_whole(-1, 2**53), "a queue's id, a whole number")]
+_QueueId = Annotated[int, _scalar(_whole(-1, 2**53), "a queue's id, a whole number, -1 or more")]
 _Ratio = Annotated[
     float, _scalar(_ratio, "a percentage such as 80%, or a part from 0 to 1"), WithJsonSchema(_RATIO_SCHEMA)
 ]
@@ -194,26 +204,33 @@ _OWN_LABELS: Final = {"customer", "timezone"}
 _Span = tuple[int, int]
 
 
-def _hours(value: Any) -> Any:
-    """Read the keys and values of `hours`; a day that two keys name has two sources."""
-    expected = "opening hours by weekday, such as {mon-fri: 08:00-18:00, sat: [09:00-12:00, 13:00-15:00]}"
-    if not isinstance(value, dict) or not value:
-        raise _UnexpectedError(expected)
-    by_day: dict[int, tuple[_Span, ...]] = {}
-    for key, spans in value.items():
+def _spans(value: Any) -> Any:
+    spans = []
+    for text in value if isinstance(value, list) else [value]:
         try:
-            days = times.parse_weekdays(key)
-            read = tuple(times.parse_span(span) for span in (spans if isinstance(spans, list) else [spans]))
+            spans.append(times.parse_span(text))
         except (ValueError, TypeError, AttributeError):
-            raise _UnexpectedError(expected, f"at {key!r}") from None
-        if any(day in by_day for day in days):
-            raise _UnexpectedError(expected, f"{key!r} names a day that another key has")
-        by_day.update(dict.fromkeys(days, read))
-    return times.week(by_day)
+            detail = f"{text!r} in it is none" if isinstance(value, list) and isinstance(text, str) else ""
+            raise _UnexpectedError("hours such as 08:00-18:00, or a list of them", detail) from None
+    return tuple(spans)
+
+
+_Weekdays = Annotated[
+    tuple[int, ...],
+    _scalar(lambda text: tuple(times.parse_weekdays(text)), "weekdays such as mon-fri or sat,sun"),
+]
+
+
+def _hours(value: Any) -> Any:
+    if not isinstance(value, dict) or not value:
+        raise _UnexpectedError(
+            "opening hours by weekday, such as {mon-fri: 08:00-18:00, sat: [09:00-12:00, 13:00-15:00]}"
+        )
+    return value
 
 
 _Hours = Annotated[
-    tuple[tuple[_Span, ...], ...],
+    dict[_Weekdays, Annotated[tuple[_Span, ...], BeforeValidator(_spans)]],
     BeforeValidator(_hours),
     WithJsonSchema(
         {
@@ -272,7 +289,7 @@ class CustomerSection(Section):
     """One customer of VCC Live."""
 
     name: _Text = Field(description="the customer's name on every series; must be unique")
-    subdomain: Annotated[_Text, _scalar(_header_text, "a subdomain such as acme")] | None = Field(
+    subdomain: _Text | None = Field(
         None, description="the account, which is also the user of its credentials; default: name"
     )
     url: _Url | None = Field(None, description="the API's address; default: made from subdomain")

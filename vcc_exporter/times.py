@@ -131,7 +131,7 @@ def parse_crontab(text: str) -> str:
             if not _CRON_TERM.fullmatch(term):
                 raise ValueError(f"{term!r} in it is no value, range or step")
     # Sunday is 0 by name, so that a range that ends with it would run backwards.
-    fields[4] = fields[4].replace("-sun", "-7")
+    fields[4] = fields[4].replace("sun-sun", "sun").replace("-sun", "-7")
     _crontab_error(fields, "bad %s")
     return " ".join(fields)
 

@@ -4,10 +4,13 @@ Scalars are read as they are written, so that `NO` is Norway and `0123` keeps it
 for the reader of the tree to say. A key given twice is a fault, where YAML libraries keep the last.
 """
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 import yaml
+from yaml.composer import ComposerError
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class ConfigError(Exception):
     """A config that cannot be used, with every fault that was found, in the file's order."""
 
     def __init__(self, faults: list[Fault]) -> None:
-        self.faults = tuple(sorted(set(faults), key=lambda fault: fault.line))
+        self.faults = tuple(sorted(dict.fromkeys(faults), key=lambda fault: fault.line))
         super().__init__("\n".join(map(str, self.faults)))
 
 
@@ -52,6 +55,7 @@ class LinedList(list[Any]):
 
 _DEEPEST: Final = 20  # the config's own depth is 6
 _MOST_VALUES: Final = 5_000_000  # 100,000 customers with 50 values each; aliases could name far more
+_NOT_ALLOWED: Final = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -65,25 +69,31 @@ class _Reader:
     def __init__(self, file: str) -> None:
         self.file = file
         self.faults: list[Fault] = []
-        self.values = 0
+        self.has_aliases = False
 
     def read(self, text: str) -> Any:
         try:
             self._check_depth(text)
             node = yaml.compose(text, Loader=_LOADER)
-            return self._value(node, 0) if node else None
+            if node and self.has_aliases:
+                self._weigh(node, {})
+            return self._value(node) if node else None
         except _TooMuchError as error:
             self._fault(*error.args)
         except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            self._fault(mark.line + 1 if mark else 1, f"no YAML: {error.problem or error.context}")
+            # A composer's context says what is wrong; a parser's, what it was doing.
+            words = (error.context if isinstance(error, ComposerError) else None) or error.problem or "unreadable"
+            # An alias or a tag may be a secret that begins with * or !, where quotes are missing.
+            words = re.sub(r" '[^']{2,}'", "", words.partition(";")[0])
+            self._fault(_marked_line(text, error), f"no YAML: {words}")
         except yaml.YAMLError as error:
-            self._fault(1, f"no YAML: {str(error).splitlines()[0]}")
+            self._fault(_unusable_line(text), f"no YAML: {str(error).splitlines()[0]}")
         return None
 
     def _check_depth(self, text: str) -> None:
         depth = 0
         for event in yaml.parse(text, Loader=_LOADER):
+            self.has_aliases |= isinstance(event, yaml.AliasEvent)
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > _DEEPEST:
                 raise _TooMuchError(event.start_mark.line + 1 if event.start_mark else 1, "nested too deeply")
@@ -91,21 +101,30 @@ class _Reader:
     def _fault(self, line: int, message: str) -> None:
         self.faults.append(Fault(self.file, line, "", message))
 
-    def _value(self, node: yaml.Node, depth: int) -> Any:
-        self.values += 1
-        if depth > _DEEPEST or self.values > _MOST_VALUES:
+    def _weigh(self, node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
+        """Return how many values a node stands for, aliases followed, and how deep; each node is looked at once."""
+        if id(node) in known:
+            return known[id(node)]
+        known[id(node)] = _MOST_VALUES, _DEEPEST + 1  # for an alias to a node that it is part of
+        inner = [self._weigh(each, known) for each in _children(node)]
+        size, depth = 1 + sum(each[0] for each in inner), 1 + max((each[1] for each in inner), default=0)
+        if size > _MOST_VALUES or depth > _DEEPEST + 1:
             raise _TooMuchError(node.start_mark.line + 1, "an alias leads to too many values")
+        known[id(node)] = size, depth
+        return size, depth
+
+    def _value(self, node: yaml.Node) -> Any:
         if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, depth)
+            return self._mapping(node)
         if isinstance(node, yaml.SequenceNode):
             items = LinedList(node.start_mark.line + 1)
             for item in node.value:
-                items.append(self._value(item, depth + 1))
+                items.append(self._value(item))
                 items.lines.append(item.start_mark.line + 1)
             return items
         return node.value if node.value or getattr(node, "style", None) else None
 
-    def _mapping(self, node: yaml.MappingNode, depth: int) -> LinedMap:
+    def _mapping(self, node: yaml.MappingNode) -> LinedMap:
         found = LinedMap(node.start_mark.line + 1)
         merged: list[yaml.Node] = []
         for key, value in node.value:
@@ -117,18 +136,40 @@ class _Reader:
             elif key.value in found:
                 self._fault(line, f"the key {key.value!r} is given twice, first on line {found.lines[key.value]}")
             else:
-                found[key.value] = self._value(value, depth + 1)
+                found[key.value] = self._value(value)
                 found.lines[key.value] = line
         for other in merged:
-            self._merge(found, self._value(other, depth + 1), other.start_mark.line + 1)
+            self._merge(found, self._value(other), other.start_mark.line + 1)
         return found
 
     def _merge(self, found: LinedMap, other: Any, line: int) -> None:
         if not isinstance(other, LinedMap):
             self._fault(line, "expected a mapping to merge with <<")
             return
-        for key in other.keys() - found.keys():
-            found[key], found.lines[key] = other[key], other.lines[key]
+        for key in other:
+            if key not in found:
+                found[key], found.lines[key] = other[key], other.lines[key]
+
+
+def _children(node: yaml.Node) -> Iterator[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        for pair in node.value:
+            yield from pair
+    elif isinstance(node, yaml.SequenceNode):
+        yield from node.value
+
+
+def _marked_line(text: str, error: yaml.MarkedYAMLError) -> int:
+    """Return where an error was noticed, or where what is not ended begins, if that was at the end of the file."""
+    last = len(text.splitlines()) or 1
+    lines = [mark.line + 1 for mark in (error.problem_mark, error.context_mark) if mark]
+    return next((line for line in lines if line <= last), last)
+
+
+def _unusable_line(text: str) -> int:
+    """Return the line of the first character that YAML does not allow."""
+    found = _NOT_ALLOWED.search(text)
+    return text.count("\n", 0, found.start()) + 1 if found else 1
 
 
 def _drop_empty(tree: Any) -> Any:
