@@ -8,6 +8,7 @@ remembered, so that nobody takes the pair for one without calls.
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -69,7 +70,7 @@ DUPLICATE: Final = "a duplicate of an earlier row"
 NOT_FINITE: Final = "a value that is no finite number"
 AMBIGUOUS: Final = "a key twice in one row"
 
-_LARGEST_ID: Final = 2.0**53  # every number is read as a float, which is exact up to here
+_LARGEST_ID: Final = 2.0**53 - 1  # every number is read as a float; larger ones may stand for a neighbour
 _PLAIN_DECIMAL: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?", re.ASCII)
 _KEYS: Final = tuple((s.name, s.key if s.key != s.name else None) for s in STATISTICS)
 _LONGEST_NAME: Final = 200  # a name stands on every series of its project
@@ -114,8 +115,9 @@ def read_projects(body: bytes) -> Mapping[int, str]:
     for row in _response(body):
         project = _id(row.get("projectid"), 0) if isinstance(row, dict) else None
         name = row.get("name") if isinstance(row, dict) else None
-        if project is not None and isinstance(name, str) and name.strip():
-            names[project] = name.strip()[:_LONGEST_NAME].encode(errors="replace").decode()
+        line = shorten(name, _LONGEST_NAME) if isinstance(name, str) else ""
+        if project is not None and line:
+            names[project] = line
     return names
 
 
@@ -130,28 +132,45 @@ def error_words(body: bytes) -> str:
 
 
 def shorten(text: str, limit: int = 200) -> str:
-    """Return text from outside as one printable line of at most `limit` characters."""
-    line = "".join(c if c.isprintable() else " " for c in text[: 4 * limit])
+    """Return text from outside as one printable line of at most `limit` characters; `…` ends one that was cut."""
+    most = 4 * limit
+    line = "".join(c if c.isprintable() else " " for c in text[:most])
     line = " ".join(line.split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+    return line if len(line) <= limit and len(text) <= most else line[: limit - 1] + "…"
 
 
 def _strings(value: Any) -> Iterator[str]:
     """Walk the strings of `errors`, whose shape is not documented: texts, or objects that hold them."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list | dict):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _strings(item)
+    pending = [value]  # no recursion, since the parser lets through what is nested deeper than calls may be
+    while pending:
+        found = pending.pop()
+        if isinstance(found, str):
+            yield found
+        elif isinstance(found, list | dict):
+            pending += reversed(found.values() if isinstance(found, dict) else found)
 
 
+@dataclass(frozen=True, slots=True)
 class _Twice:
     """Stands for an object in which a key came twice, so that nobody knows which value is meant."""
+
+    once: Mapping[str, Any]
+    """What came once, to tell at least whose row it is."""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | _Twice:
     decoded = dict(pairs)
-    return decoded if len(decoded) == len(pairs) else _Twice()
+    if len(decoded) == len(pairs):
+        return decoded
+    counts = Counter(key for key, _ in pairs)
+    return _Twice({key: value for key, value in pairs if counts[key] == 1})
+
+
+def _fields(row: Any) -> Mapping[str, Any]:
+    """Return what is known of a row, whatever it is."""
+    if isinstance(row, _Twice):
+        return row.once
+    return row if isinstance(row, dict) else {}
 
 
 def _decode(body: bytes) -> Any:
@@ -182,7 +201,7 @@ def _rows(body: bytes, scope: Scope) -> Iterable[Any]:
     rows = _response(body)
     if not scope.left_out:
         return rows
-    return [row for row in rows if not isinstance(row, dict) or _id(row.get("projectid"), 0) not in scope.left_out]
+    return [row for row in rows if _id(_fields(row).get("projectid"), 0) not in scope.left_out]
 
 
 def _id(value: Any, least: int) -> int | None:
@@ -194,9 +213,8 @@ def _id(value: Any, least: int) -> int | None:
 
 
 def _pair(row: Any) -> Pair | None:
-    if not isinstance(row, dict):
-        return None
-    project, queue = _id(row.get("projectid"), 0), _id(row.get("queueid"), NO_QUEUE)
+    fields = _fields(row)
+    project, queue = _id(fields.get("projectid"), 0), _id(fields.get("queueid"), NO_QUEUE)
     return None if project is None or queue is None else (project, queue)
 
 

@@ -30,6 +30,7 @@ MOST_BYTES: Final = 8 * 2**20
 _MOST_BYTES_OF_AN_ERROR: Final = 64 * 2**10
 _MOST_BYTES_OF_A_KEY: Final = 4096
 _CHUNK: Final = 64 * 2**10
+_SHORTEST_PART: Final = 4  # of a secret; fewer characters may be an ordinary word's, and tell nothing
 
 
 class PollError(Exception):
@@ -145,7 +146,7 @@ class Session:
     def abandon(self) -> None:
         """End the request under way, and all that come after it."""
         self._abandoned = True
-        self._wire.shut()
+        self._wire.end()
 
     def close(self) -> None:
         """Close the connection. Not while a request is under way."""
@@ -154,26 +155,36 @@ class Session:
             self._http = None
 
     def redact(self, text: str) -> str:
-        """Return text from outside without the secrets of this session."""
+        """Return text from outside, made one short line or not, without the secrets of this session."""
         for secret in self._secrets:
             text = text.replace(secret, "[redacted]")
+            # One that echoes where a text was cut stands there in part.
+            for length in range(len(secret) - 1 if "…" in text else 0, _SHORTEST_PART - 1, -1):
+                text = text.replace(f"{secret[:length]}…", "[redacted]…")
         return text
 
     def _ask(self, target: str, now: datetime) -> bytes:
         session = self._open()
         url = self._customer.url + target
         with self._in_time():
-            try:
-                response = self._send(session, url)
-            except requests.ConnectionError as error:
-                # The other side may close a connection that it kept just when we use it; that says nothing
-                # of the request, so that it is sent once more on a new one.
-                if self._wire.fresh or not _is_cut(error) or self._over():
-                    raise
+            response = self._send_on_kept(session, url)
+            if response is None:
                 response = self._send(session, url)
             self._answered = True
             with response:
                 return self._read(response, now)
+
+    def _send_on_kept(self, session: requests.Session, url: str) -> requests.Response | None:
+        """Send a request. Returns None where it met a kept connection just as the other side closed it.
+
+        That says nothing of the request, so that it is to be sent once more, on a new connection.
+        """
+        try:
+            return self._send(session, url)
+        except requests.ConnectionError as error:
+            if self._wire.fresh or not _is_cut(error) or self._over():
+                raise
+        return None
 
     def _send(self, session: requests.Session, url: str) -> requests.Response:
         return session.get(url, timeout=self._timeout_s, stream=True, allow_redirects=False)
@@ -203,12 +214,13 @@ class Session:
             self._wire.deadline = None
             if problem or deadline.passed:
                 self.close()
+        # From None: what the libraries raised may quote what came, and what came may quote the key.
         if self._abandoned:
-            raise AbandonedError
+            raise AbandonedError from None
         if deadline.passed:
-            raise PollError(Result.TIMEOUT, f"no whole answer within {self._timeout_s:g} s")
+            raise PollError(Result.TIMEOUT, f"no whole answer within {self._timeout_s:g} s") from None
         if problem:
-            raise problem
+            raise problem from None
 
     def _open(self) -> requests.Session:
         if self._abandoned:
@@ -228,7 +240,8 @@ class Session:
         except KeyUnreadableError as error:
             raise PollError(Result.UNAUTHORIZED, f"the API key cannot be read: {error}") from None
         user = self._customer.subdomain
-        self._secrets = (key, base64.b64encode(f"{user}:{key}".encode()).decode())
+        # Also as it stands in a text that was made one line.
+        self._secrets = (key, " ".join(key.split()), base64.b64encode(f"{user}:{key}".encode()).decode())
         self._key_is_good = True
 
     def _connectionless(self) -> requests.Session:
@@ -312,6 +325,8 @@ def _retry_after(value: str, now: datetime) -> timedelta:
 
 _CUT: Final = (ConnectionResetError, BrokenPipeError, ConnectionAbortedError)
 _IN_TIME: Final = (requests.Timeout, TimeoutError, ReadTimeoutError)
+_ADDRESS: Final = (requests.exceptions.InvalidSchema, requests.exceptions.InvalidProxyURL)
+_UNREADABLE: Final = (http.client.HTTPException, requests.exceptions.InvalidHeader)
 _UNPACKING: Final = (requests.exceptions.ContentDecodingError,)
 # The first row counts of which the chain holds one; until a status has come, and after.
 _BEFORE_AN_ANSWER: Final[tuple[tuple[tuple[type[BaseException], ...], Result, str], ...]] = (
@@ -323,7 +338,8 @@ _BEFORE_AN_ANSWER: Final[tuple[tuple[tuple[type[BaseException], ...], Result, st
         "no safe connection to the API (TLS): {reason}; check url and ca_file",
     ),
     (_CUT, Result.UNREACHABLE, "the connection was closed before any answer"),
-    ((http.client.HTTPException,), Result.INVALID_RESPONSE, "the answer is no HTTP that can be read"),
+    (_ADDRESS, Result.UNREACHABLE, "the proxy's address cannot be used (proxy_url, or the environment's)"),
+    (_UNREADABLE, Result.INVALID_RESPONSE, "the answer is no HTTP that can be read"),
     ((BaseException,), Result.UNREACHABLE, "no connection to the API: {reason}"),
 )
 _IN_AN_ANSWER: Final[tuple[tuple[tuple[type[BaseException], ...], Result, str], ...]] = (
@@ -362,5 +378,5 @@ def _reason(causes: list[BaseException]) -> str:
     for cause in reversed(causes):
         if isinstance(cause, OSError) and not isinstance(cause, requests.RequestException):
             words = getattr(cause, "verify_message", "") or cause.strerror or str(cause)
-            return shorten(re.sub(r" \(_ssl\.c:\d+\)", "", words))
+            return shorten(re.sub(r" \(_ssl\.c:\d+\)", "", words)).rstrip(".")
     return "the host's name cannot be used" if any(isinstance(c, ValueError) for c in causes) else "no reason is known"

@@ -25,6 +25,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from urllib3.util.ssl_ import create_urllib3_context
+from urllib3.util.ssltransport import SSLTransport
 
 from vcc_exporter.times import Clock
 
@@ -77,8 +78,9 @@ class Network:
         with self._lock:
             heapq.heappush(self._watched, (deadline.at, next(self._serial), deadline))
             if self._watcher is None:
-                self._watcher = threading.Thread(target=self._watch, name="deadlines", daemon=True)
-                self._watcher.start()
+                watcher = threading.Thread(target=self._watch, name="deadlines", daemon=True)
+                watcher.start()
+                self._watcher = watcher
             elif self._watched[0][2] is deadline:
                 self._lock.notify()
         return deadline
@@ -112,8 +114,9 @@ class Network:
         with self._lock:
             found = self._lookups.get(host)
             if found is None:
-                found = self._lookups[host] = Future()
+                found = Future()
                 threading.Thread(target=self._resolve, args=(host, found), name="look-up", daemon=True).start()
+                self._lookups[host] = found  # the thread takes it out again, which has to wait for the lock
         addresses = found.result(timeout_s)
         return [(*address[:4], (address[4][0], port, *address[4][2:])) for address in addresses]
 
@@ -157,6 +160,7 @@ class Wire:
         """Of the request under way."""
         self.fresh = False
         """Whether the request under way made the connection, and did not find one."""
+        self._ended = False
         self._network = network
         self._socket: socket.socket | None = None
 
@@ -174,34 +178,42 @@ class Wire:
 
     def _connect(self, address: _Address, timeout_s: float, options: Any) -> socket.socket:
         made = socket.socket(*address[:3])
+        # A TLS handshake takes the socket over, so that only a copy can end it.
+        copy = socket.socket(fileno=os.dup(made.fileno()))
         try:
             for option in options or ():
                 made.setsockopt(*option)
             made.settimeout(timeout_s)
+            self._hold(copy)
             made.connect(address[4])
-            # A TLS handshake takes the socket over, so that only a copy can end it.
-            self._hold(socket.socket(fileno=os.dup(made.fileno())))
+            self._hold(copy)  # again, since what is not under way cannot be ended
         except BaseException:
             made.close()
+            copy.close()
             raise
         return made
 
-    def connected(self, made: socket.socket | None) -> None:
-        """Take note of the connection as it is when everything before the request is done."""
+    def connected(self, made: Any) -> None:
+        """Take note of the connection as it is when everything before the request is done, or has failed."""
         copy = self._socket
-        self._hold(made)
+        self._hold(made.socket if isinstance(made, SSLTransport) else made)
         if copy:
             copy.close()
 
     def _hold(self, made: socket.socket | None) -> None:
         self._socket = made
-        if self.deadline and self.deadline.passed:
+        if self._ended or (self.deadline and self.deadline.passed):
             self.shut()
 
     def _left(self) -> float:
-        if self.deadline is None:
+        if self.deadline is None or self._ended:
             raise TimeoutError
         return self._network.left(self.deadline)
+
+    def end(self) -> None:
+        """End what is under way, and whatever connection would be made after it."""
+        self._ended = True
+        self.shut()
 
     def shut(self) -> None:
         """End what is under way: whoever reads or writes the connection is told that it is over."""
@@ -223,8 +235,10 @@ class _Plain(HTTPConnection):
         return _connect(self, self._wire)
 
     def connect(self) -> None:
-        super().connect()
-        self._wire.connected(self.sock)
+        try:
+            super().connect()
+        finally:
+            self._wire.connected(self.sock)
 
 
 class _Secure(HTTPSConnection):
@@ -238,8 +252,10 @@ class _Secure(HTTPSConnection):
         return _connect(self, self._wire)
 
     def connect(self) -> None:
-        super().connect()
-        self._wire.connected(self.sock)
+        try:
+            super().connect()
+        finally:
+            self._wire.connected(self.sock)
 
 
 def _connect(connection: HTTPConnection, wire: Wire) -> socket.socket:
@@ -277,11 +293,18 @@ class _Adapter(HTTPAdapter):
         return pool
 
 
+class _Session(requests.Session):
+    """A session that lets redirects be: the base reads the whole body of one, however large, even to not follow it."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002 - the base's
+        return None
+
+
 def open_session(
     wire: Wire, url: str, proxy_url: str | None, context: ssl.SSLContext | None, headers: dict[str, str]
 ) -> requests.Session:
     """Open a session for one host: one connection, kept alive, without cookies, `.netrc` and retries."""
-    session = requests.Session()
+    session = _Session()
     session.proxies = {"http": proxy_url, "https": proxy_url} if proxy_url else dict(get_environ_proxies(url))
     session.trust_env = False
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
