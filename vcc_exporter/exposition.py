@@ -68,9 +68,10 @@ class Rendered:
 def render(view: View, previous: Rendered | None) -> Rendered:
     """Write a customer's lines. What `previous` says already is taken from there."""
     about = tuple("".join(_line(f.name, *sample) for sample in samples).encode() for f, samples in _about(view))
-    if previous and previous.view.rows == view.rows and previous.view.state.customer.name == view.state.customer.name:
-        return Rendered(view, previous.data, about, previous.labels)
-    labels = _labels(view, previous.labels if previous else {})
+    same = previous if previous and previous.view.state.customer.name == view.state.customer.name else None
+    if same and same.view.rows == view.rows:
+        return Rendered(view, same.data, about, same.labels)
+    labels = _labels(view, same.labels if same else {})
     return Rendered(view, tuple(_data(view.rows, labels)), about, labels)
 
 

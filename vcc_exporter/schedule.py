@@ -115,4 +115,8 @@ class Timetable:
 
     def stop(self) -> None:
         """Start no more jobs. Does not wait for those that run."""
+        # The library's own end would pull the jobs away from a round under way, whose thread then dies with a
+        # traceback: begin no further round, and empty the store once the present one is over.
+        self._scheduler.pause()
+        self._scheduler.remove_all_jobs()
         self._scheduler.shutdown(wait=False)

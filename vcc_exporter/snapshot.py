@@ -244,8 +244,10 @@ class View:
 
     @property
     def up(self) -> bool:
-        """Whether the last poll succeeded and its values are shown."""
-        return self.day_start is not None and self.state.last_result is Result.SUCCESS
+        """Whether the last poll succeeded and its values are shown, and not those of one before it."""
+        state = self.state
+        is_last = state.snapshot is not None and state.snapshot.received.wall == state.last_success
+        return self.day_start is not None and is_last and state.last_result is Result.SUCCESS
 
     def holds(self, moment: Moment) -> bool:
         """Tell whether this view is still true."""
@@ -268,8 +270,11 @@ def view(state: CustomerState, moment: Moment) -> View:
         day_start=start,
         projects=tuple(_project(customer, project, is_open) for project in projects),
         active=active,
-        valid_from=max([now - _CLOCK_TOLERANCE, *([start] if start else [])]),
-        valid_until=min([*changes, *([until] if shown else [])], default=datetime.max.replace(tzinfo=now.tzinfo)),
+        valid_from=_true_since(state, moment),
+        valid_until=min(
+            [*changes, *([until] if shown else _day_to_come(state, now))],
+            default=datetime.max.replace(tzinfo=now.tzinfo),
+        ),
         valid_until_s=until_s if shown else float("inf"),
     )
 
@@ -284,6 +289,21 @@ def _fresh_until(state: CustomerState, moment: Moment) -> tuple[datetime, float]
     stale = (due + customer.stale_after) if due else datetime.max.replace(tzinfo=moment.wall.tzinfo)
     lifetime_s = (stale - received.wall).total_seconds()
     return min(stale, times.day_end(customer.zone, moment.wall)), received.monotonic_s + lifetime_s
+
+
+def _true_since(state: CustomerState, moment: Moment) -> datetime:
+    """Return from when what holds at a moment has held; looks back no further than threads may be apart."""
+    before = replace(moment, wall=moment.wall - _CLOCK_TOLERANCE)
+    is_open = [times.open_at(hours, state.customer.zone, before.wall) for hours in _all_hours(state.customer)]
+    _, changes = _activity(state.customer, before.wall, is_open)
+    changes += [_fresh_until(state, before)[0], *_day_to_come(state, before.wall)]
+    return max([before.wall, *(change for change in changes if change <= moment.wall)])
+
+
+def _day_to_come(state: CustomerState, now: datetime) -> list[datetime]:
+    """Return when the snapshot's day begins, where it was asked for by a clock that was ahead and is right again."""
+    start = times.day_start(state.customer.zone, state.snapshot.day) if state.snapshot else now
+    return [start] if start > now else []
 
 
 def _all_hours(customer: Customer) -> set[times.Hours]:

@@ -106,7 +106,6 @@ class Store:
                     rendered[customer.name] = render(view(state, moment), old)
             self._rendered = rendered
             self._seat = {name: i // CUSTOMERS_A_BLOCK for i, name in enumerate(rendered)}
-            self._page = replace(self._page, blocks=())
             self._replace_blocks(set(self._seat.values()))
             self._set_exporter(loaded)
             self._check_ready()
@@ -129,13 +128,14 @@ class Store:
         self._ready = self._ready or all(rendered.view.state.polled for rendered in self._rendered.values())
 
     def _replace_blocks(self, seats: set[int]) -> None:
-        """Make blocks anew from what is rendered. Under the lock."""
+        """Make blocks anew from what is rendered. Under the lock, without which readers see each page set here."""
         blocks = dict(enumerate(self._page.blocks))
         everyone = list(self._rendered.values())
         for seat in seats:
             first = seat * CUSTOMERS_A_BLOCK
             blocks[seat] = make_block(everyone[first : first + CUSTOMERS_A_BLOCK], blocks.get(seat))
-        self._page = replace(self._page, blocks=tuple(blocks[seat] for seat in sorted(blocks)))
+        taken = range(-(-len(everyone) // CUSTOMERS_A_BLOCK))
+        self._page = replace(self._page, blocks=tuple(blocks[seat] for seat in taken))
 
     def _refresh(self, moment: Moment) -> Page:
         """Say anew what is no longer true."""
