@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,7 +74,10 @@ def _flush(stream: Any) -> None:
     try:
         stream.flush()
     except (OSError, ValueError, AttributeError):
-        return  # closed, or its disk is full: nobody is left to tell
+        # Closed, or its disk is full: nobody is left to tell. What is still to be written goes nowhere, or the
+        # interpreter would try again at its end and turn the exit status into 120.
+        with suppress(OSError, ValueError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def run(arguments: list[str]) -> int:
@@ -175,12 +178,17 @@ def _check_config(flags: Mapping[str, Any]) -> int:
         if customer.ca_file and not customer.ca_file.is_file():
             _say(f"{file}: warning: customer {customer.name!r} would not be polled: no file {customer.ca_file}")
     projects = sum(len(customer.listed) for customer in checked.customers)
-    sys.stdout.write(f"{file}: good: {len(checked.customers)} customers, {projects} projects listed\n")
+    _write(sys.stdout, f"{file}: good: {len(checked.customers)} customers, {projects} projects listed\n")
     return 0
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(text + "\n")
+    _write(sys.stderr, text + "\n")
+
+
+def _write(stream: Any, text: str) -> None:
+    with suppress(OSError, ValueError, AttributeError):  # as in `_flush`
+        stream.write(text)
 
 
 # The log.
@@ -232,4 +240,5 @@ class _Json(logging.Formatter):
 def _quoted(value: str) -> str:
     if value and value.isprintable() and not set(' "=\\') & set(value):
         return value
-    return json.dumps(value, ensure_ascii=False)
+    # JSON leaves some characters as they are that end a line or drive a terminal.
+    return json.dumps(value, ensure_ascii=not value.replace("\n", "").replace("\t", "").isprintable())

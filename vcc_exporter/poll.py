@@ -88,6 +88,8 @@ class _Work:
     learning: threading.Lock = field(default_factory=threading.Lock)
     told: set[str] = field(default_factory=set)
     """Causes of rejected rows that the log has."""
+    hold: datetime | None = None
+    """Until when the API wants to be left alone, if the last poll was told so."""
 
 
 class Poller:
@@ -123,7 +125,8 @@ class Poller:
         for work in list(self._works.values()):
             state = self._store.state(work.customer.name)
             asked = state.snapshot.day if state and state.snapshot else times.local_date(work.customer.zone, now)
-            due = next_poll(work.customer, now, asked)
+            hold = min(work.hold, now + LONGEST_RETRY_AFTER) if work.hold else None
+            due = next_poll(work.customer, now, asked, hold)
             if state and due and state.next_poll and state.next_poll > due and not work.busy.locked():
                 self._schedule(work, due)
         self._timetable.wake()
@@ -199,6 +202,7 @@ class Poller:
         before = self._store.state(work.customer.name)
         ended = self._store.moment()
         due = next_poll(work.customer, ended.wall, day)
+        work.hold = None
 
         def change(state: CustomerState) -> CustomerState:
             return replace(with_answer(state, day, answer, ended, _seconds(began, ended)), next_poll=due)
@@ -211,10 +215,12 @@ class Poller:
         return state
 
     def _failed(self, work: _Work, day: date, began: Moment, error: PollError) -> CustomerState | None:
+        if error.result in (Result.UNAUTHORIZED, Result.FORBIDDEN):
+            work.lookup.forget_key()  # as the session does with its own
         before = self._store.state(work.customer.name)
         ended = self._store.moment()
-        hold = ended.wall + min(error.retry_after, LONGEST_RETRY_AFTER)
-        due = next_poll(work.customer, ended.wall, day, hold)
+        work.hold = ended.wall + min(error.retry_after, LONGEST_RETRY_AFTER) if error.retry_after else None
+        due = next_poll(work.customer, ended.wall, day, work.hold)
 
         def change(state: CustomerState) -> CustomerState:
             failed = with_failure(state, error.result, error.message, _seconds(began, ended))
@@ -255,8 +261,11 @@ class Poller:
         except AbandonedError:
             log.debug("lookback abandoned", extra={"customer": work.customer.name})
         except Exception:
-            # One customer's job ends here, as in a poll.
+            # One customer's job ends here, as in a poll, and comes back like one that failed.
             log.exception("unexpected fault", extra={"customer": work.customer.name})
+            now = self._store.moment().wall
+            self._store.update(work.customer, lambda state: replace(state, lookback_tried=now, names_tried=now))
+            self._learn_again(work)
         finally:
             # Until tomorrow: a connection is not kept for that long.
             work.lookup.close()

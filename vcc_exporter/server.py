@@ -1,6 +1,7 @@
 """Sockets for an application: addresses, limits and deadlines. It knows nothing of what is served."""
 
 import contextlib
+import errno
 import re
 import resource
 import socket
@@ -40,16 +41,21 @@ def parse_address(text: str) -> Address:
 def listen(address: Address) -> socket.socket:
     """Open a listening socket. Raises OSError."""
     if address.host:
-        family, _, _, _, where = socket.getaddrinfo(
-            address.host, address.port, 0, socket.SOCK_STREAM, 0, socket.AI_PASSIVE
-        )[0]
+        try:
+            found = socket.getaddrinfo(address.host, address.port, 0, socket.SOCK_STREAM, 0, socket.AI_PASSIVE)
+        except UnicodeError:
+            raise OSError(errno.EINVAL, "this can be no host's name") from None
+        family, _, _, _, where = found[0]
         return socket.create_server(where, family=family, backlog=_BACKLOG)
     if socket.has_dualstack_ipv6():
-        # IPv6 may be there but switched off; then the other family is tried.
-        with contextlib.suppress(OSError):
+        try:
             return socket.create_server(
                 ("::", address.port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True
             )
+        except OSError as error:
+            # IPv6 may be there but switched off; then the other family is tried.
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                raise
     return socket.create_server(("0.0.0.0", address.port), backlog=_BACKLOG)  # noqa: S104 - that is what was asked for
 
 

@@ -129,7 +129,8 @@ _QUALITY: Final = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 
 def _offers(values: list[str]) -> Iterator[tuple[str, dict[str, str], float]]:
     """Yield what a header accepts: the name, its parameters, and how much it is wanted, 0 to 1."""
-    for offer in re.findall(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+', ",".join(values)[:4096]):
+    # A quote that is never closed takes the rest: to try again behind it would take time that grows as its square.
+    for offer in re.findall(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+', ",".join(values)[:4096]):
         name, _, rest = offer.partition(";")
         parameters = {k.lower(): v.strip('"') for k, v in _PARAMETER.findall(";" + rest)}
         quality = parameters.pop("q", "1")
@@ -141,10 +142,10 @@ def choose_format(accept: list[str]) -> Format:
     """Return the format that a client wants most: OpenMetrics 1.0 where it says so, else text 0.0.4."""
     wanted = {Format.TEXT: 0.0, Format.OPENMETRICS: 0.0}
     for name, parameters, quality in _offers(accept):
-        version = parameters.get("version", "")
-        if name == "application/openmetrics-text" and re.fullmatch(r"(?:1\.0\.[0-9]+)?", version):
+        version = parameters.get("version")
+        if name == "application/openmetrics-text" and (version is None or re.fullmatch(r"1\.0\.[0-9]+", version)):
             wanted[Format.OPENMETRICS] = max(wanted[Format.OPENMETRICS], quality)
-        elif name in {"text/plain", "text/*", "*/*"} and version in {"", "0.0.4"}:
+        elif name in {"text/plain", "text/*", "*/*"} and version in {None, "0.0.4"}:
             wanted[Format.TEXT] = max(wanted[Format.TEXT], quality)
     best = wanted[Format.OPENMETRICS]
     return Format.OPENMETRICS if best and best >= wanted[Format.TEXT] else Format.TEXT

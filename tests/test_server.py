@@ -1,0 +1,362 @@
+"""Sockets on loopback and clients of every kind: addresses, limits, deadlines, and an end that comes."""
+
+import asyncio
+import errno
+import re
+import resource
+import selectors
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from http import HTTPStatus
+
+import pytest
+from aiohttp import web
+from running import eventually, fetch
+
+from vcc_exporter.server import MOST_CONNECTIONS, Address, listen, parse_address, raise_descriptor_limit, serve
+
+BIG = b"x" * 8_000_000
+"""More than any socket's buffers take."""
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        (":10742", "", 10742),
+        (":0", "", 0),
+        ("0.0.0.0:80", "0.0.0.0", 80),  # noqa: S104 - only read
+        ("127.0.0.1:65535", "127.0.0.1", 65535),
+        ("localhost:8080", "localhost", 8080),
+        ("exporter.example.com:1", "exporter.example.com", 1),
+        ("[::1]:10742", "::1", 10742),
+        ("[::]:0", "::", 0),
+        ("[fe80::1%eth0]:80", "fe80::1%eth0", 80),
+        ("[::ffff:127.0.0.1]:80", "::ffff:127.0.0.1", 80),
+        ("host:00080", "host", 80),
+    ],
+)
+def test_an_address_is_read(text: str, host: str, port: int) -> None:
+    """Host and port, where an empty host stands for all interfaces and IPv6 stands in brackets."""
+    assert parse_address(text) == Address(host, port)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", ":", "10742", "localhost", "localhost:", "[::1]", "[::1]:", "::1:10742", "::1", "[]:80", "[host]:80"),
+        *(":65536", ":99999", ":100000", ":-1", ":+1", ":1.5", ": 80", ":80 ", "a b:80", ":http", "host:٣"),
+        *(
+            "http://host:80",
+            "host:80/",
+            "host/x:80",
+            "[::1:80",
+            "::1]:80",
+            "[::1]]:80",
+            "host:80:80",
+            ":80\n",
+            "[::1%]:80",
+        ),
+    ],
+)
+def test_what_is_no_address_is_refused(text: str) -> None:
+    """Without a port, with one that does not exist, with IPv6 out of brackets, or with more around it."""
+    with pytest.raises(ValueError, match=r"(?s).*"):
+        parse_address(text)
+
+
+def reached(host: str, port: int) -> bool:
+    """Tell whether somebody listens there."""
+    try:
+        with socket.create_connection((host, port), 10):
+            return True
+    except OSError:
+        return False
+
+
+def test_an_empty_host_is_all_interfaces() -> None:
+    """One socket takes connections over IPv4 and IPv6."""
+    with listen(Address("", 0)) as listening:
+        port = listening.getsockname()[1]
+        assert reached("127.0.0.1", port)
+        assert reached("::1", port)
+
+
+@pytest.mark.parametrize(("host", "other"), [("127.0.0.1", "::1"), ("::1", "127.0.0.1")])
+def test_a_host_is_only_that_one(host: str, other: str) -> None:
+    """The other family is not served."""
+    with listen(Address(host, 0)) as listening:
+        port = listening.getsockname()[1]
+        assert reached(host, port)
+        assert not reached(other, port)
+
+
+def test_a_name_is_looked_up() -> None:
+    """`localhost` is loopback."""
+    with listen(Address("localhost", 0)) as listening:
+        assert listening.getsockname()[0] in {"127.0.0.1", "::1"}
+
+
+@pytest.mark.parametrize("host", ["", "127.0.0.1", "::1"])
+def test_a_taken_port_is_an_error(host: str) -> None:
+    """For all interfaces and for one."""
+    with listen(Address(host, 0)) as taken, pytest.raises(OSError, match="in use") as caught:
+        listen(Address(host, taken.getsockname()[1]))
+    assert caught.value.errno == errno.EADDRINUSE
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_port_taken_in_one_family_is_taken_for_all_interfaces(host: str) -> None:
+    """It is an error, and not a server that half of the clients do not reach."""
+    with listen(Address(host, 0)) as taken, pytest.raises(OSError, match="in use") as caught:
+        listen(Address("", taken.getsockname()[1]))
+    assert caught.value.errno == errno.EADDRINUSE
+
+
+@pytest.mark.parametrize("host", ["nowhere.invalid", "a" * 64, ".example", "a..b", "192.0.2.1", "::::"])
+def test_an_address_that_is_not_here_is_an_error_with_words(host: str) -> None:
+    """Names that do not exist or cannot, and addresses of others."""
+    with pytest.raises(OSError, match=r".") as caught:
+        listen(Address(host, 0))
+    assert caught.value.strerror
+
+
+# A server with a few paths, in a loop of its own.
+
+
+class Served:
+    """A running server."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, runner: web.AppRunner) -> None:
+        self._loop = loop
+        self._runner = runner
+        self._ended = False
+
+    @property
+    def port(self) -> int:
+        """Return the port of its first address."""
+        port: int = self._runner.addresses[0][1]
+        return port
+
+    @property
+    def url(self) -> str:
+        """Return where it is."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def connections(self) -> int:
+        """Return how many connections it has open."""
+        server = self._runner.server
+        return len(server.connections) if server else 0
+
+    def connect(self) -> socket.socket:
+        """Open a connection that ends the test where nothing comes for long."""
+        return socket.create_connection(("127.0.0.1", self.port), 30)
+
+    def get(self, path: str) -> int:
+        """Return the status of an answer."""
+        return fetch(self.url + path)[0]
+
+    def end(self, timeout_s: float = 30) -> None:
+        """Shut it down; once is enough."""
+        if not self._ended:
+            self._ended = True
+            asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(timeout_s)
+
+
+async def hello(_request: web.Request) -> web.Response:
+    """Answer a few bytes."""
+    return web.Response(text="hello")
+
+
+async def big(_request: web.Request) -> web.Response:
+    """Answer more than buffers take."""
+    return web.Response(body=BIG)
+
+
+@contextmanager
+def loop_in_thread() -> Iterator[asyncio.AbstractEventLoop]:
+    """Run an event loop in a thread of its own, and end it when nothing is open in it any more."""
+    selector = selectors.DefaultSelector()
+    loop = asyncio.SelectorEventLoop(selector)
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield loop
+        # The loop's own waker is all that stays.
+        eventually(lambda: len(selector.get_map()) == 1, "all connections to be closed")
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    """Serve on a port of loopback."""
+    app = web.Application()
+    app.router.add_get("/", hello)
+    app.router.add_get("/big", big)
+    with loop_in_thread() as loop, ExitStack() as stack:
+        sockets = [listen(Address("127.0.0.1", 0))]
+        runner = asyncio.run_coroutine_threadsafe(serve(app, sockets), loop).result(30)
+        made = Served(loop, runner)
+        stack.callback(made.end)
+        yield made
+
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """Read until the server closes the connection, kindly or not."""
+    parts = []
+    try:
+        while part := connection.recv(65536):
+            parts.append(part)
+    except ConnectionResetError:
+        parts.append(b"")
+    return b"".join(parts)
+
+
+def test_several_sockets_serve_one_application() -> None:
+    """The same answers come over IPv4 and IPv6."""
+    app = web.Application()
+    app.router.add_get("/", hello)
+    with loop_in_thread() as loop:
+        sockets = [listen(Address("127.0.0.1", 0)), listen(Address("::1", 0))]
+        runner = asyncio.run_coroutine_threadsafe(serve(app, sockets), loop).result(30)
+        for host, listening in zip(("127.0.0.1", "[::1]"), sockets, strict=True):
+            assert fetch(f"http://{host}:{listening.getsockname()[1]}/")[1] == b"hello"
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(30)
+
+
+def test_the_descriptor_limit_is_raised_as_far_as_it_goes() -> None:
+    """The soft limit becomes the hard one."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, before[1]), before[1]))
+        raise_descriptor_limit()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_beyond_the_limit_a_request_is_told_to_come_back(served: Served) -> None:
+    """It gets a 503 and its connection is closed; when others have gone all is well again."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    raise_descriptor_limit()
+    try:
+        with ExitStack() as stack:
+            for _ in range(MOST_CONNECTIONS - 1):
+                stack.enter_context(served.connect())
+            eventually(lambda: served.connections >= MOST_CONNECTIONS - 1, "the connections to be open")
+            assert served.get("/") == HTTPStatus.OK
+            eventually(lambda: served.connections == MOST_CONNECTIONS - 1, "the last one to be closed")
+            stack.enter_context(served.connect())
+            one_more = stack.enter_context(served.connect())
+            eventually(lambda: served.connections > MOST_CONNECTIONS, "two more")
+            one_more.sendall(GET)
+            answer = read_all(one_more)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        eventually(lambda: served.get("/") == HTTPStatus.OK, "an answer")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def drip(connection: socket.socket, stop: threading.Event) -> None:
+    """Send a header without end, a byte at a time, until the connection is closed."""
+    try:
+        connection.sendall(b"GET / HTTP/1.1\r\nX-Drip: ")
+        while not stop.wait(0.1):
+            connection.sendall(b".")
+    except OSError:
+        stop.set()
+
+
+def test_clients_that_send_nothing_or_drip_are_closed_and_others_are_answered(served: Served) -> None:
+    """Silent ones, half a request, drips, and those that keep a connection without a further request."""
+    stop = threading.Event()
+    with ExitStack() as stack:
+        clients = [stack.enter_context(served.connect()) for _ in range(40)]
+        for client in clients[10:20]:
+            client.sendall(GET[:20])
+        for client in clients[20:30]:
+            client.sendall(GET)
+        drips = [threading.Thread(target=drip, args=(client, stop)) for client in clients[30:]]
+        for thread in drips:
+            thread.start()
+        eventually(lambda: served.connections == len(clients), "all to be connected")
+        assert served.get("/") == HTTPStatus.OK
+        answers = [read_all(client) for client in clients]
+        assert served.get("/") == HTTPStatus.OK
+        stop.set()
+        for thread in drips:
+            thread.join()
+    assert all(answer.endswith(b"hello") for answer in answers[20:30])
+    assert not any(b"hello" in answer for answer in answers[:20] + answers[30:])
+
+
+def test_a_client_that_never_reads_holds_up_neither_others_nor_the_end(served: Served) -> None:
+    """Its answer is cut off at the shutdown, which the contract gives five seconds in all."""
+    with ExitStack() as stack:
+        for _ in range(8):
+            client = stack.enter_context(served.connect())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.sendall(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n" * 3)
+            assert client.recv(9) == b"HTTP/1.1 "
+        assert served.get("/") == HTTPStatus.OK
+        port = served.port
+        served.end(timeout_s=5)
+        assert not reached("127.0.0.1", port)
+
+
+NONSENSE = [
+    b"\x00\xff\x16\x03\x01 not HTTP at all\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(256)) * 2,
+    b"GET / HTTP/9.9\r\n\r\n",
+    b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
+    b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+    b"GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 100_000 + b"\r\n\r\n",
+    b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"BREW / HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE, ids=range(len(NONSENSE)))
+def test_nonsense_gets_an_error_and_the_server_lives_on(served: Served, nonsense: bytes) -> None:
+    """It is a status of 4xx, alone or behind a good request on the same connection, which is answered first."""
+    for before in (b"", GET):
+        with served.connect() as client:
+            client.sendall(before)
+            if before:
+                # Its answer first: a reset by what follows could take it away.
+                assert b"hello" in client.recv(65536)
+            send_what_is_taken(client, nonsense)
+            answer = read_all(client)
+        # Nothing, where the connection was reset before it could be read.
+        assert re.match(rb"HTTP/1\.[01] 4\d\d |\Z", answer), answer[:100]
+        assert served.get("/") == HTTPStatus.OK
+
+
+def send_what_is_taken(client: socket.socket, data: bytes) -> None:
+    """Send bytes to a server that may close the connection before the last of them."""
+    try:
+        client.sendall(data)
+    except OSError:
+        return
+
+
+def test_pipelined_requests_are_answered_in_order_up_to_the_bad_one(served: Served) -> None:
+    """Good ones before it have their answers, it has an error, and what follows is not served."""
+    with served.connect() as client:
+        client.sendall(GET * 50 + b"\x00\x01 rubbish\r\n\r\n" + GET * 50)
+        answer = read_all(client)
+    assert answer.count(b"HTTP/1.1 200 ") <= 50
+    assert answer.count(b"hello") <= 50
+    assert b"HTTP/1.0 400 " in answer
+    assert served.get("/") == HTTPStatus.OK
