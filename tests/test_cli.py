@@ -278,13 +278,14 @@ def test_an_exception_is_named_by_kind_and_place_only(
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_what_libraries_warn_of_is_written_in_the_same_layout(
+def test_only_the_schedulers_warnings_are_written_of_all_libraries(
     log: Callable[[str], tuple[logging.Logger, Lines]], layout: str
 ) -> None:
-    """What they merely mention is not."""
+    """Others quote what came over the network, which may be an echo of the key."""
     _, lines = log(layout)
-    logging.getLogger("some.library").info("mentioned")
-    logging.getLogger("some.library").warning("a %s of %d", "warning", 7)
+    logging.getLogger("urllib3.connection").warning("unparsed data: %s", "Basic YmFk")
+    logging.getLogger("apscheduler.scheduler").info("mentioned")
+    logging.getLogger("apscheduler.scheduler").warning("a %s of %d", "warning", 7)
     assert read_line(layout, lines.text)["msg"] == "a warning of 7"
 
 

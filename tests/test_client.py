@@ -951,6 +951,21 @@ def test_a_server_without_tls_is_unreachable(open_session: OpenSession, ca_file:
     assert "(TLS)" in error.message
 
 
+def test_a_mended_file_of_certificates_counts_at_once(
+    open_session: OpenSession, authority: trustme.CA, certificate: trustme.LeafCert, tmp_path: Path
+) -> None:
+    """After a failure the session looks at ca_file again, so that no reload is needed."""
+    path = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(path))
+    with raw_server(over_tls(certificate, Api(GOOD_RESPONSE))) as port:
+        session = open_session(url=f"https://127.0.0.1:{port}", ca_file=str(path))
+        assert failure(session).result is Result.UNREACHABLE
+        authority.cert_pem.write_to_path(str(path))
+        os.utime(path, (1, 1))
+        assert session.ask(TARGET, NOW) == GOOD
+        session.close()
+
+
 @pytest.mark.parametrize("content", [None, "", "no certificate", "-----BEGIN CERTIFICATE-----\nx\n"])
 def test_certificates_that_cannot_be_read_are_unreachable(
     content: str | None, open_session: OpenSession, tmp_path: Path

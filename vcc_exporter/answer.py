@@ -73,6 +73,7 @@ AMBIGUOUS: Final = "a key twice in one row"
 _LARGEST_ID: Final = 2.0**53 - 1  # every number is read as a float; larger ones may stand for a neighbour
 _PLAIN_DECIMAL: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?", re.ASCII)
 _KEYS: Final = tuple((s.name, s.key if s.key != s.name else None) for s in STATISTICS)
+_MEANT: Final = {"response", "errors", "projectid", "queueid", "date", *(key for keys in _KEYS for key in keys)}
 _LONGEST_NAME: Final = 200  # a name stands on every series of its project
 
 
@@ -162,8 +163,10 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | _Twice:
     decoded = dict(pairs)
     if len(decoded) == len(pairs):
         return decoded
-    counts = Counter(key for key, _ in pairs)
-    return _Twice({key: value for key, value in pairs if counts[key] == 1})
+    twice = {key for key, count in Counter(key for key, _ in pairs).items() if count > 1}
+    if twice.isdisjoint(_MEANT):
+        return decoded
+    return _Twice({key: value for key, value in pairs if key not in twice})
 
 
 def _fields(row: Any) -> Mapping[str, Any]:
@@ -223,8 +226,9 @@ def _misplaced(row: Any, pair: Pair | None, first: date, last: date, scope: Scop
     if isinstance(row, _Twice):
         return Rejection(AMBIGUOUS, "not shown")
     if pair is None:
-        ids = (row.get("projectid"), row.get("queueid")) if isinstance(row, dict) else row
-        return Rejection(NO_IDS, _show(ids))
+        if not isinstance(row, dict):
+            return Rejection(NO_IDS, f"no object: {_show(row)}")
+        return Rejection(NO_IDS, f"projectid {_show(row.get('projectid'))}, queueid {_show(row.get('queueid'))}")
     if scope.asked and pair[0] not in scope.asked:
         return Rejection(NOT_ASKED, f"project {pair[0]}")
     day = row.get("date")
@@ -248,4 +252,6 @@ def _values(row: Mapping[str, Any]) -> Values | Rejection:
 
 
 def _show(value: Any) -> str:
-    return shorten(str(value) if isinstance(value, str | float | bool) or value is None else type(value).__name__, 40)
+    if isinstance(value, float):
+        return f"{value:.15g}"
+    return shorten(str(value) if isinstance(value, str | bool) or value is None else type(value).__name__, 40)

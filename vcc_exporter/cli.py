@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import sys
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -64,10 +63,8 @@ def main() -> None:
     status = run(sys.argv[1:])
     for stream in (sys.stdout, sys.stderr):
         _flush(stream)
-    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
-        # A look-up or a poll that is past ending would be waited for.
-        os._exit(status)
-    sys.exit(status)
+    # The interpreter would wait for threads of the pools, of which one may hang in a look-up of a name.
+    os._exit(status)
 
 
 def _flush(stream: Any) -> None:
@@ -198,6 +195,8 @@ def _set_up_log(level: str, layout: str) -> None:
     logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if layout == "json" else _Logfmt())
+    # Libraries quote what the other side sent, which can be an echo of the key: what matters of it we say ourselves.
+    handler.addFilter(lambda record: record.name.partition(".")[0] in {"vcc_exporter", "apscheduler"})
     logging.root.handlers = [handler]
     logging.root.setLevel(logging.WARNING)
     logging.getLogger("vcc_exporter").setLevel(level.upper())

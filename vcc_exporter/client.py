@@ -8,6 +8,7 @@ import base64
 import http.client
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ MOST_BYTES: Final = 8 * 2**20
 _MOST_BYTES_OF_AN_ERROR: Final = 64 * 2**10
 _MOST_BYTES_OF_A_KEY: Final = 4096
 _CHUNK: Final = 64 * 2**10
+_SHORTEST_ANYWHERE: Final = 8  # a secret's characters; a shorter one may be a part of ordinary words
 _SHORTEST_PART: Final = 4  # of a secret; fewer characters may be an ordinary word's, and tell nothing
 
 
@@ -100,7 +102,11 @@ def read_key(source: KeySource) -> str:
 
 def _read_key_file(source: KeySource) -> str:
     try:
-        with open(source.file or "", "rb") as file:  # noqa: PTH123 - reads no more than it must
+        # A pipe that nobody writes to would hold the poll for ever.
+        descriptor = os.open(source.file or "", os.O_RDONLY | os.O_NONBLOCK)
+        with open(descriptor, "rb") as file:  # noqa: PTH123 - reads no more than it must
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise KeyUnreadableError(f"{source.file} is no regular file")
             content = file.read(_MOST_BYTES_OF_A_KEY + 1)
         if len(content) > _MOST_BYTES_OF_A_KEY:
             raise KeyUnreadableError(f"the file {source.file} is too large for a key")
@@ -157,7 +163,8 @@ class Session:
     def redact(self, text: str) -> str:
         """Return text from outside, made one short line or not, without the secrets of this session."""
         for secret in self._secrets:
-            text = text.replace(secret, "[redacted]")
+            word = re.escape(secret) if len(secret) >= _SHORTEST_ANYWHERE else rf"(?<!\w){re.escape(secret)}(?!\w)"
+            text = re.sub(word, "[redacted]", text)
             # One that echoes where a text was cut stands there in part.
             for length in range(len(secret) - 1 if "…" in text else 0, _SHORTEST_PART - 1, -1):
                 text = text.replace(f"{secret[:length]}…", "[redacted]…")

@@ -162,10 +162,10 @@ _Count = Annotated[
 ]
 _Id = Annotated[
     int,
-    _scalar(_whole(0, 2**53), "an id, a whole number, 0 or more"),
+    _scalar(_whole(0, 2**53 - 1), "an id, a whole number, 0 or more"),
     WithJsonSchema({"type": "integer", "minimum": 0}),
 ]
-_QueueId = Annotated[int, _scalar(_whole(-1, 2**53), "a queue's id, a whole number, -1 or more")]
+_QueueId = Annotated[int, _scalar(_whole(-1, 2**53 - 1), "a queue's id, a whole number, -1 or more")]
 _Ratio = Annotated[
     float, _scalar(_ratio, "a percentage such as 80%, or a part from 0 to 1"), WithJsonSchema(_RATIO_SCHEMA)
 ]

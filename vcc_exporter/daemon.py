@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
+import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -62,6 +63,7 @@ class _Daemon:
         self._one_reload = asyncio.Lock()
         self._store = Store(clock, __version__)
         self._process = _process_registry()
+        self._last_skew = self._skew()
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -76,9 +78,8 @@ class _Daemon:
         await self._renew_process()
         app = application(self._store, self._options.telemetry_path, self._reload if self._options.lifecycle else None)
         runner = await serve(app, sockets)
-        duties = [
-            asyncio.create_task(duty()) for duty in (self._obey_hangups, self._watch_clock, self._keep_process_new)
-        ]
+        turns = (self._obey_hangup, self._watch_clock, self._keep_process_new)
+        duties = [asyncio.create_task(_again_and_again(turn)) for turn in turns]
         log.info("started", extra={"version": __version__, "customers": len(config.customers)})
 
         await self._stop.wait()
@@ -100,10 +101,10 @@ class _Daemon:
             try:
                 sockets.append(listen(address))
             except OSError as error:
-                where = f"{address.host}:{address.port}"
-                raise StartError(f"cannot listen on {where} (--web.listen-address): {error.strerror}") from None
-            host, port = sockets[-1].getsockname()[:2]
-            log.info("listening", extra={"address": f"[{host}]:{port}" if ":" in host else f"{host}:{port}"})
+                reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+                where = _spell(address.host, address.port)
+                raise StartError(f"cannot listen on {where} (--web.listen-address): {reason}") from None
+            log.info("listening", extra={"address": _spell(*sockets[-1].getsockname()[:2])})
         return sockets
 
     def _apply(self, config: Config) -> None:
@@ -112,11 +113,10 @@ class _Daemon:
 
     # What goes on while the daemon runs.
 
-    async def _obey_hangups(self) -> None:
-        while True:
-            await self._hangup.wait()
-            self._hangup.clear()
-            await self._reload()
+    async def _obey_hangup(self) -> None:
+        await self._hangup.wait()
+        self._hangup.clear()
+        await self._reload()
 
     async def _reload(self) -> tuple[str, ...]:
         """Load the config again, one reload after the other. Returns what is wrong with it."""
@@ -136,24 +136,35 @@ class _Daemon:
 
     async def _watch_clock(self) -> None:
         """Notice when the wall clock jumps, which moves every due time."""
-        skew = self._skew()
-        while True:
-            await asyncio.sleep(_CLOCK_EVERY_S)
-            jump, skew = self._skew() - skew, self._skew()
-            if abs(jump) > _JUMP_S:
-                log.warning("the clock jumped", extra={"seconds": round(jump, 3)})
-                await asyncio.to_thread(self._poller.clock_jumped)
+        await asyncio.sleep(_CLOCK_EVERY_S)
+        jump, self._last_skew = self._skew() - self._last_skew, self._skew()
+        if abs(jump) > _JUMP_S:
+            log.warning("the clock jumped", extra={"seconds": round(jump, 3)})
+            await asyncio.to_thread(self._poller.clock_jumped)
 
     def _skew(self) -> float:
         return self._clock.now().timestamp() - self._clock.monotonic()
 
     async def _keep_process_new(self) -> None:
-        while True:
-            await asyncio.sleep(_PROCESS_EVERY_S)
-            await self._renew_process()
+        await asyncio.sleep(_PROCESS_EVERY_S)
+        await self._renew_process()
 
     async def _renew_process(self) -> None:
         self._store.set_process(await asyncio.to_thread(render_process, self._process))
+
+
+async def _again_and_again(turn: Callable[[], Awaitable[None]]) -> None:
+    """Do one thing for ever: a turn that fails is told, and the next is done all the same."""
+    while True:
+        try:
+            await turn()
+        except Exception:
+            log.exception("unexpected fault")
+            await asyncio.sleep(_CLOCK_EVERY_S)
+
+
+def _spell(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _process_registry() -> CollectorRegistry:

@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 
 _LOOKBACK_WITHIN: Final = timedelta(minutes=1)  # after the poll that follows a midnight, spread like it
 
+# After a poll that ended so, a lookback would end no better.
+_USELESS_TO_ASK: Final = frozenset({Result.UNAUTHORIZED, Result.FORBIDDEN, Result.RATE_LIMITED})
+
 # Which requests. Pure.
 
 
@@ -143,6 +146,10 @@ class Poller:
         sessions = Session(customer, self._network), Session(customer, self._network)
         work = _Work(customer, *sessions, f"customer {next(self._serial)}")
         self._schedule(work, first_poll(customer, customers, self._store.moment().wall))
+        state = self._store.state(customer.name)
+        if state and (state.lookback_tried or state.names_tried):
+            # A reload that changed no question ended the work that had this to do.
+            self._learn_again(work)
         return work
 
     def _end(self, work: _Work) -> None:
@@ -170,7 +177,7 @@ class Poller:
             work.session.close()
         elif state.next_poll:
             self._timetable.at(work.job, state.next_poll, "polls", lambda: self._poll(work))
-            if state.last_result is Result.SUCCESS:
+            if state.last_result not in _USELESS_TO_ASK and work.hold is None:
                 self._learn_soon(work, state)
 
     def _poll_once(self, work: _Work, day: date, began: Moment) -> CustomerState | None:
@@ -312,7 +319,9 @@ class Poller:
             return
         later = now + ASK_AGAIN_AFTER
         due = times.day_end(work.customer.zone, now) + _LOOKBACK_WITHIN * (1 + place(work.customer.name))
-        if wants_lookback(state, later) or wants_names(state, later):
+        if wants_lookback(state, now):
+            due = now  # midnight came in between
+        elif wants_lookback(state, later) or wants_names(state, later):
             due = min(due, later)
         self._timetable.at(f"{work.job} lookback", due, "lookups", lambda: self._learn(work))
 

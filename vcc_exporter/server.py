@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import logging
 import re
 import resource
 import socket
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
+
+log = logging.getLogger(__name__)
 
 MOST_CONNECTIONS: Final = 512
 """Beyond it a request is told to come back, so that clients that only hold connections lock nobody out."""
@@ -68,7 +71,7 @@ def raise_descriptor_limit() -> None:
 
 async def serve(app: web.Application, sockets: list[socket.socket]) -> web.AppRunner:
     """Serve an application on listening sockets, until the returned runner is cleaned up."""
-    app.middlewares.append(_limit_connections)
+    app.middlewares.extend((_limit_connections, _survive))
     runner = web.AppRunner(
         app, handle_signals=False, access_log=None, keepalive_timeout=_SILENCE_S, shutdown_timeout=_SHUTDOWN_S
     )
@@ -90,3 +93,14 @@ async def _limit_connections(request: web.Request, handler: Handler) -> web.Stre
         response.force_close()
         return response
     return await handler(request)
+
+
+@web.middleware
+async def _survive(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPException:
+        raise
+    except Exception:
+        log.exception("unexpected fault", extra={"path": request.path})
+        return web.Response(status=500, text="An unexpected fault of the exporter; its log says where.\n")

@@ -113,6 +113,9 @@ class CustomerState:
 
 def with_answer(state: CustomerState, day: date, answer: Answer, received: Moment, took_s: float) -> CustomerState:
     """Return the state after a good poll that asked about `day`."""
+    if state.last_result not in (None, Result.SUCCESS):
+        # What the lookback failed of may be over, too.
+        state = replace(state, lookback_tried=None, names_tried=None)
     state = replace(
         _counted(state, Result.SUCCESS, took_s),
         last_error="",
@@ -139,10 +142,10 @@ def with_lookback(state: CustomerState, day: date, pairs: frozenset[Pair] | None
 
     One that answers when the day is over says nothing.
     """
+    if day != times.local_date(state.customer.zone, now):
+        return replace(state, lookback_tried=None)  # that was not the new day's
     state = replace(state, lookback_tried=now)
-    if pairs is None or day != times.local_date(state.customer.zone, now):
-        return state
-    return replace(state, known=state.known.with_lookback(day, pairs))
+    return state if pairs is None else replace(state, known=state.known.with_lookback(day, pairs))
 
 
 def with_names(state: CustomerState, names: Mapping[int, str] | None, now: datetime) -> CustomerState:

@@ -11,6 +11,7 @@ from http import HTTPStatus
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import psutil
 import pytest
 from conftest import StartDaemon
 from running import LOOPBACK, ROOT, Samples, eventually, fetch, names_with, noon_zone, one
@@ -95,6 +96,45 @@ def test_a_signal_ends_it_well_while_a_poll_and_a_scrape_hang(
             client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 200)
             assert daemon.stop(number, timeout_s=5) == 0
     assert "Traceback" not in daemon.log
+
+
+HANGING_LOOK_UP = """
+import socket, time
+found = socket.getaddrinfo
+def hang(host, *rest, **more):
+    if host == "hang.invalid" and not (more.get("flags") or rest[4:5] == (socket.AI_NUMERICHOST,)):
+        __import__("threading").Event().wait(60)
+    return found(host, *rest, **more)
+socket.getaddrinfo = hang
+"""
+
+
+def test_a_signal_ends_it_well_while_a_name_is_looked_up(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """A name server that never answers holds up neither the polls of others nor the end."""
+    (tmp_path / "sitecustomize.py").write_text(HANGING_LOOK_UP)
+    text = config("http://hang.invalid").replace("timeout: 2s", "timeout: 60s")
+    daemon = start_daemon(text, env={"PYTHONPATH": str(tmp_path)})
+    eventually(lambda: psutil.Process(daemon.process.pid).num_threads() > 4, "the look-up to begin")
+    assert daemon.stop(timeout_s=5) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_modules_are_loaded_ends_it_well(number: signal.Signals) -> None:
+    """However early it comes after the interpreter is up, there is no traceback and the status is 0."""
+    command = [sys.executable, "-X", "importtime", str(ROOT / "exporter.py"), "--demo", LOOPBACK]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own program
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.endswith("vcc_exporter\n"):
+                break
+        # The door's module is next; what it loads takes far longer than it takes to set the signals.
+        for line in process.stderr:
+            if "asyncio" in line:
+                process.send_signal(number)
+                break
+        rest = process.stderr.read()
+        assert process.wait(20) == 0
+    assert "Traceback" not in rest
 
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
