@@ -878,7 +878,7 @@ def bad_certificate(kind: str, authority: trustme.CA) -> trustme.LeafCert:
 
 
 UNSAFE: Final = {
-    "name": "not valid for '127.0.0.1'",
+    "name": "not valid for '127.0.0.1'; check url",
     "time": "certificate has expired",
     "authority": "unable to get local issuer certificate",
 }
@@ -1424,6 +1424,36 @@ def test_a_key_that_cannot_be_read_makes_no_request(name: str, open_session: Ope
         key_source(b"good", tmp_path)
         session.ask(TARGET, NOW)
     assert password(api) == ["good"]
+
+
+def test_a_pipe_is_no_key_file(open_session: OpenSession, tmp_path: Path) -> None:
+    """A pipe that nobody writes to makes no request, and holds nobody up."""
+    path = tmp_path / "key"
+    os.mkfifo(path)
+    api = Api(GOOD_RESPONSE)
+    with raw_server(api) as port:
+        error = failure(open_session(port, KeySource(file=path)))
+    assert (error.result, api.heads) == (Result.UNAUTHORIZED, [])
+    assert "is no regular file" in error.message
+
+
+def test_key_files_are_closed(tmp_path: Path) -> None:
+    """Whether or not there is a key to read, no file stays open."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    def next_descriptor() -> int:
+        descriptor = os.open(os.devnull, os.O_RDONLY)
+        os.close(descriptor)
+        return descriptor
+
+    before = next_descriptor()
+    for _ in range(100):
+        assert read_key(key_source(b"good", tmp_path)) == "good"
+        for path in (tmp_path, pipe, tmp_path / "missing"):
+            with pytest.raises(KeyUnreadableError):
+                read_key(KeySource(file=path))
+    assert next_descriptor() < before + 50
 
 
 def test_a_folder_is_no_key_file(open_session: OpenSession, tmp_path: Path) -> None:

@@ -543,41 +543,44 @@ customers:
     sla: 30
   - <<: [{sla: 40, teams: [1]}, *acme]
     name: initech
-    projects:
+    projects: [{id: 2}]
 """
     acme, globex, initech = parse(text).customers
     assert (acme.interval, acme.timeout) == (timedelta(seconds=15), timedelta(seconds=5))
     assert acme.listed[1].hours == acme.hours
     assert (globex.name, globex.sla_s, globex.key, globex.hours) == ("globex", 30, acme.key, acme.hours)
     assert globex.url == "https://globex.asp.virtual-call-center.eu"
-    assert (initech.sla_s, initech.teams, initech.zone, initech.listed) == (40, (1,), acme.zone, {})
+    assert (initech.sla_s, initech.teams, initech.zone, list(initech.listed)) == (40, (1,), acme.zone, [2])
 
 
-def test_a_key_without_a_value_is_as_if_it_were_not_written() -> None:
-    """In every mapping of the file."""
+def test_a_key_without_a_value_is_a_fault_where_it_could_mean_something() -> None:
+    """A list whose items were all commented out is not the same as no list, and a weekday without hours is none."""
     text = """
 poll:
-  interval:
 customers:
   - name: acme
     api_key: k3y
-    api_key_file:
-    timezone: Europe/Budapest
-    url:
-    poll:
-    teams:
-    hours:
-    holidays:
-    labels: {tier: }
+    timezone:
     projects:
-      - id: 1
-        name:
-        targets: {min_calls: }
-        queues:
+    teams:
+    labels:
+    targets:
+    hours: {mon,wed: 08:00-18:00}
 """
-    (customer,) = parse(text).customers
-    (expected,) = parse(MINIMAL.replace("}]", ", projects: [{id: 1}]}]")).customers
-    assert customer == expected
+    with pytest.raises(ConfigError) as caught:
+        parse(text)
+    assert [(fault.line, fault.path, fault.message.partition(";")[0]) for fault in caught.value.faults] == [
+        (6, "customers[0].timezone", "no value"),
+        (7, "customers[0].projects", "no value"),
+        (8, "customers[0].teams", "no value"),
+        (11, "customers[0].hours.mon", "expected hours such as 08:00-18:00, or a list of them, found nothing"),
+    ]
+
+
+def test_an_empty_mapping_of_settings_is_none() -> None:
+    """Sections of which every key may be missing may have all of their keys commented out."""
+    text = "poll:\n" + MINIMAL.replace("}]", ", poll: , targets: , labels: }]")
+    assert parse(text) == parse(MINIMAL)
 
 
 def test_two_readings_of_one_text_are_equal() -> None:

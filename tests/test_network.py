@@ -14,8 +14,9 @@ from typing import Any, Final
 
 import pytest
 import trustme
-from support import SetClock, raw_server
+from support import SetClock, make_customer, raw_server
 
+from vcc_exporter.client import PROJECTS, AbandonedError, Session
 from vcc_exporter.network import Deadline, Network, Wire
 from vcc_exporter.times import Clock
 
@@ -242,6 +243,7 @@ class Resolver:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.was_asked = threading.Event()
         self.may_answer = threading.Event()
         self.answer: AddressInfo | Exception = []
         self._real = socket.getaddrinfo
@@ -251,6 +253,7 @@ class Resolver:
         if len(args) > 3 and args[3] & socket.AI_NUMERICHOST:
             return list(self._real(host, port, *args))
         self.asked.append(host)
+        self.was_asked.set()
         assert self.may_answer.wait(LIMIT_S)
         if isinstance(self.answer, Exception):
             raise self.answer
@@ -318,6 +321,22 @@ def test_a_look_up_that_fails_is_an_oserror(problem: Exception, network: Network
             error = future.exception(LIMIT_S)
             assert isinstance(error, OSError)
             assert not isinstance(error, TimeoutError)
+
+
+def test_a_request_whose_look_up_hangs_can_be_abandoned(resolver: Resolver) -> None:
+    """What is abandoned before there is a connection makes none afterwards."""
+    resolver.answer = addresses("127.0.0.1")
+    accepted: list[socket.socket] = []
+    with raw_server(accepted.append) as port, ThreadPoolExecutor(1) as pool:
+        customer = make_customer(url=f"http://acme.example:{port}", poll={"timeout": "10m"})
+        session = Session(customer, Network(Clock()))
+        asking = pool.submit(session.ask, PROJECTS, Clock().now())
+        assert resolver.was_asked.wait(LIMIT_S)
+        session.abandon()
+        resolver.may_answer.set()
+        with pytest.raises(AbandonedError):
+            asking.result(LIMIT_S)
+    assert accepted == []
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "192.0.2.7", "2001:db8::1"])

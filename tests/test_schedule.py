@@ -469,6 +469,18 @@ def test_a_job_that_sets_itself_again_is_never_lost(timetable: Timetable, when: 
     assert runs == [300]
 
 
+def test_a_run_begins_while_the_last_one_of_its_name_is_still_counted(timetable: Timetable) -> None:
+    """The next run that a job has set begins though that job is not yet over."""
+    begun = threading.Event()
+
+    def job() -> None:
+        timetable.at("acme", now(), "polls", begun.set)
+        begun.wait(LONG_S)
+
+    timetable.at("acme", now(), "polls", job)
+    assert begun.wait(LONG_S / 2)
+
+
 def test_a_job_that_fails_takes_no_other_with_it(timetable: Timetable, caplog: pytest.LogCaptureFixture) -> None:
     """After a job that raised, jobs run as before."""
 

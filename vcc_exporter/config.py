@@ -143,9 +143,9 @@ def _schema_faults(file: str, tree: Any, error: ValidationError) -> Iterator[Fau
         path = item["loc"][:-1] if at_key else item["loc"]
         if item["type"] == "extra_forbidden":
             message = _unknown_key(path)
-        elif item["type"] == "missing":
+        elif item["type"] in {"missing", "empty"}:
             field_ = _section(path).model_fields[str(path[-1])]
-            message = f"missing; expected {field_.description}"
+            message = f"{'missing' if item['type'] == 'missing' else 'no value'}; expected {field_.description}"
         else:
             context = item.get("ctx", {})
             expected = context.get("expected") or _EXPECTED.get(item["type"], "a mapping")

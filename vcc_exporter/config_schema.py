@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Self, TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema, field_validator
 from pydantic_core import PydanticCustomError
 
 from vcc_exporter import times
@@ -245,10 +245,23 @@ _Hours = Annotated[
 # The file. Field names are the keys; descriptions go into the JSON Schema and into messages.
 
 
+# Mappings of which every key may be missing.
+_MAY_BE_EMPTY: Final = frozenset({"poll", "targets", "labels"})
+
+
 class Section(BaseModel):
     """One mapping of the file. An unknown key is a fault."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_given(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse a key without a value where that could mean something else than no key, such as `projects:`."""
+        name = str(info.field_name)
+        if value is None and name not in _MAY_BE_EMPTY:
+            raise PydanticCustomError("empty", "no value")
+        return value
 
 
 class PollSection(Section):

@@ -172,24 +172,13 @@ def _unusable_line(text: str) -> int:
     return text.count("\n", 0, found.start()) + 1 if found else 1
 
 
-def _drop_empty(tree: Any) -> Any:
-    """Leave out keys without a value, as if they were not written."""
-    if isinstance(tree, LinedMap):
-        for key in [key for key, value in tree.items() if value is None]:
-            del tree[key]
-    if isinstance(tree, LinedMap | LinedList):
-        for value in tree.values() if isinstance(tree, LinedMap) else tree:
-            _drop_empty(value)
-    return tree
-
-
 def read(text: str, file: str) -> tuple[Any, list[Fault]]:
     """Read YAML text as mappings, lists, strings and None for what is empty, with every fault found.
 
-    A key without a value is left out, as if it were not written. `file` names the text in faults.
+    `file` names the text in faults.
     """
     reader = _Reader(file)
-    return _drop_empty(reader.read(text)), reader.faults
+    return reader.read(text), reader.faults
 
 
 def line_of(tree: Any, path: tuple[str | int, ...]) -> int:

@@ -49,12 +49,16 @@ ROADSIDE: Final = next(centre for centre in CENTRES if centre.customer == "roads
 def test_each_fault_is_told_touches_no_neighbour_and_heals(start_daemon: StartDaemon) -> None:
     """Twenty-seven faults at once: each has its result, the healthy customer misses no poll, and all heal."""
     zone = noon_zone()
-    names = ["good", *(fault.replace("_", "-") for fault, _, _ in FAULTS)]
+    # Enough that hang to show any bound on polls under way that is too tight.
+    hanging = [f"hanging-{i}" for i in range(24)]
+    names = ["good", *(fault.replace("_", "-") for fault, _, _ in FAULTS), *hanging]
     centres = [dataclasses.replace(ROADSIDE, customer=name, key=f"s3cr3t-of-{name}", zone=zone) for name in names]
     with Simulator(centres) as simulator:
         for fault, _, options in FAULTS:
             simulator.misbehave(fault.replace("_", "-"), fault, **options)
-        config = "poll: {interval: 2s, timeout: 1s}\ncustomers:\n" + "".join(
+        for name in hanging:
+            simulator.misbehave(name, "silent")
+        config = "poll: {interval: 4s, timeout: 3s}\ncustomers:\n" + "".join(
             f"  - {{name: {c.customer}, url: '{simulator.url}', api_key: {c.key}, timezone: {zone}}}\n" for c in centres
         )
         daemon = start_daemon(config, "--log.level=debug")
@@ -66,16 +70,16 @@ def test_each_fault_is_told_touches_no_neighbour_and_heals(start_daemon: StartDa
             )
             assert one(page, "vcc_up", customer=customer) == 0
         page = daemon.wait_for(
-            lambda page: page if (one(page, "vcc_polls_total", customer="good", result="success") or 0) > 5 else None,
+            lambda page: page if (one(page, "vcc_polls_total", customer="good", result="success") or 0) > 4 else None,
             "polls of the healthy customer",
         )
         assert one(page, "vcc_up", customer="good") == 1
         polls = [seen.at for seen in simulator.requests if seen.customer == "good" and TODAY.search(seen.path)]
         gaps = [later - earlier for earlier, later in itertools.pairwise(polls)]
-        assert max(gap.total_seconds() for gap in gaps[1:]) < 6, "a poll of the healthy customer was left out"
+        assert max(gap.total_seconds() for gap in gaps[1:]) < 12, "a poll of the healthy customer was left out"
 
         for fault, result, _ in FAULTS:
-            # On a slow machine a large answer may not be in within a second.
+            # On a slow machine a large answer may not be in within the timeout.
             slow = {Result.TIMEOUT} if fault in LARGE else set()
             others = set(Result) - {result, Result.SUCCESS} - slow
             counts = {r: one(page, "vcc_polls_total", customer=fault.replace("_", "-"), result=r) for r in others}
