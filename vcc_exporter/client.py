@@ -100,13 +100,16 @@ def read_key(source: KeySource) -> str:
     return key
 
 
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file. A pipe that nobody writes to would hold the poll for ever otherwise."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def _read_key_file(source: KeySource) -> str:
     try:
-        # A pipe that nobody writes to would hold the poll for ever.
-        descriptor = os.open(source.file or "", os.O_RDONLY | os.O_NONBLOCK)
-        with open(descriptor, "rb") as file:  # noqa: PTH123 - reads no more than it must
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise KeyUnreadableError(f"{source.file} is no regular file")
+        with open(source.file or "", "rb", opener=_open_at_once) as file:  # noqa: PTH123 - reads no more than it must
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise KeyUnreadableError(f"the file {source.file} is no regular file")
             content = file.read(_MOST_BYTES_OF_A_KEY + 1)
         if len(content) > _MOST_BYTES_OF_A_KEY:
             raise KeyUnreadableError(f"the file {source.file} is too large for a key")
