@@ -107,7 +107,7 @@ def _open_at_once(path: str, flags: int) -> int:
 
 def _read_key_file(source: KeySource) -> str:
     try:
-        with open(source.file or "", "rb", opener=_open_at_once) as file:  # noqa: PTH123 - reads no more than it must
+        with open(source.file or "", "rb", opener=_open_at_once) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise KeyUnreadableError(f"the file {source.file} is no regular file")
             content = file.read(_MOST_BYTES_OF_A_KEY + 1)
