@@ -241,21 +241,8 @@ class _Plain(HTTPConnection):
             self._wire.connected(self.sock)
 
 
-class _Secure(HTTPSConnection):
-    """The same over TLS."""
-
-    def __init__(self, *args: Any, wire: Wire, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._wire = wire
-
-    def _new_conn(self) -> socket.socket:
-        return _connect(self, self._wire)
-
-    def connect(self) -> None:
-        try:
-            super().connect()
-        finally:
-            self._wire.connected(self.sock)
+class _Secure(_Plain, HTTPSConnection):
+    """The same over TLS: what `_Plain` calls is the TLS connection's."""
 
 
 def _connect(connection: HTTPConnection, wire: Wire) -> socket.socket:
