@@ -18,6 +18,8 @@ from vcc_exporter.server import parse_address
 from vcc_exporter.web import check_telemetry_path
 from vcc_exporter.yaml_lines import ConfigError
 
+log = logging.getLogger(__name__)
+
 COMMANDS: Final[dict[str, str]] = {
     "run": "poll and publish (the default)",
     "check-config": "read the config, report every fault with file:line, exit 0 or 1",
@@ -153,9 +155,10 @@ def _run(flags: Mapping[str, Any]) -> int:
 
 def _demo(stack: ExitStack) -> Callable[[], config.Config]:
     """Start the simulator; it ends with the stack."""
-    from vcc_exporter.simulator import Simulator, demo_config  # noqa: PLC0415 - only the demo pays for it
+    from vcc_exporter.simulator import DEMO_CENTRES, Simulator, demo_config  # noqa: PLC0415 - only the demo pays for it
 
-    simulator = stack.enter_context(Simulator())
+    simulator = stack.enter_context(Simulator(DEMO_CENTRES))
+    log.info("simulator started", extra={"faults": f"{simulator.url}/simulator/faults"})
     text = demo_config(simulator.url)
     return lambda: config.parse(text, "demo", Path())
 

@@ -4,10 +4,13 @@ from typing import Final
 
 from vcc_exporter.simulator.api import Simulator
 from vcc_exporter.simulator.calls import Centre
-from vcc_exporter.simulator.centres import CENTRES
+from vcc_exporter.simulator.centres import CENTRES, larger
 from vcc_exporter.simulator.faults import Reply
 
-__all__ = ["CENTRES", "Reply", "Simulator", "demo_config"]
+__all__ = ["CENTRES", "DEMO_CENTRES", "Reply", "Simulator", "demo_config"]
+
+DEMO_CENTRES: Final = tuple(larger(centre, 6) for centre in CENTRES)
+"""The model's centres with so many calls that some end in each minute of the demo."""
 
 _EXTRAS: Final = {
     "bank": """\

@@ -11,6 +11,8 @@ from vcc_exporter.simulator.api import CONTROL, Simulator
 def address(text: str) -> tuple[str, int]:
     """Read host:port, an IPv6 host in brackets."""
     host, _, port = text.rpartition(":")
+    if not 0 <= int(port) <= 65535:  # noqa: PLR2004 - the largest port
+        raise ValueError(port)
     return host.strip("[]") or "127.0.0.1", int(port)
 
 

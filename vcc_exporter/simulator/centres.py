@@ -5,11 +5,13 @@ names, the split into projects, queues and teams, and the zones, chosen so that 
 is busy: Sunday's quiet hours in Helsinki lie between the webshop's Saturday and the utility's Monday.
 """
 
+import math
+from dataclasses import replace
 from datetime import date, timedelta
 from hashlib import sha256
 from typing import Final
 
-from vcc_exporter.simulator.calls import Centre, Lognormal, Patience, Project, Queue
+from vcc_exporter.simulator.calls import HALF_HOUR_S, RING_S, Centre, Lognormal, Patience, Project, Queue
 
 
 def _half_hours(hourly: str) -> str:
@@ -163,3 +165,17 @@ UTILITY: Final = Centre(
 )
 
 CENTRES: Final = (BANK, WEBSHOP, ROADSIDE, UTILITY)
+
+
+def larger(centre: Centre, times: float) -> Centre:
+    """Return a centre with so many times the calls, and agents for about the same service.
+
+    The safety above the load grows with the root of the load (square-root staffing), not with the load.
+    """
+    busy_s = centre.talk.mean_s + centre.wrap_up_s + sum(RING_S) / 2
+    queued = centre.base * (1 - centre.dropped - centre.redirected) / sum(centre.weights) / HALF_HOUR_S
+    agents = []
+    for weight, number in zip(centre.weights, centre.agents, strict=True):
+        load = queued * weight * busy_s
+        agents.append(math.ceil(times * load + math.sqrt(times) * (number - load)))
+    return replace(centre, base=centre.base * times, agents=tuple(agents))
