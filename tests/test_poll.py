@@ -25,7 +25,7 @@ from vcc_exporter.client import Question
 from vcc_exporter.config import Customer
 from vcc_exporter.exposition import Exporter, Format
 from vcc_exporter.network import Network
-from vcc_exporter.poll import Poller, months, questions, together
+from vcc_exporter.poll import Poller, months, questions, requests_a_day, together
 from vcc_exporter.schedule import Timetable
 from vcc_exporter.simulator import Simulator
 from vcc_exporter.simulator.faults import Reply
@@ -112,6 +112,23 @@ def test_parts_of_months_cover_each_day_once(first: date, days: int) -> None:
     assert covered == [first + timedelta(days=i) for i in range(days + 1)]
     assert all((a.year, a.month) == (b.year, b.month) for a, b in parts)
     assert len({(a.year, a.month) for a, _ in parts}) == len(parts)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, 1440 + 1 + 1),
+        ({"poll": {"interval": "7m", "lookback": "30d"}}, 206 + 2 + 1),
+        ({"poll": {"lookback": "0"}}, 1440 + 0 + 1),
+        ({"projects": [{"id": 1, "sla": 20}, {"id": 2}], "other_projects": True}, 3 * (1440 + 1) + 1),
+        ({"schedule": "*/5 8-17 * * mon-fri"}, 120 + 1 + 1),
+        ({"schedule": "0 12 * * sun"}, 1 + 1 + 1),
+    ],
+)
+def test_requests_a_day_are_polls_lookback_and_names(settings: dict[str, Any], expected: int) -> None:
+    """Every request is counted, with a schedule those of the busiest day of seven."""
+    customer = make_customer(timezone="Europe/Budapest", **settings)
+    assert requests_a_day(customer, datetime(2026, 3, 17, 10, 0, tzinfo=UTC)) == expected
 
 
 def test_answers_are_put_together() -> None:

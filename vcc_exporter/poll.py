@@ -17,7 +17,7 @@ from vcc_exporter.answer import Answer, AnswerError, Pair, Rejection, Scope, rea
 from vcc_exporter.client import PROJECTS, AbandonedError, PollError, Question, Session
 from vcc_exporter.config import Customer
 from vcc_exporter.network import Network
-from vcc_exporter.schedule import LONGEST_RETRY_AFTER, Timetable, first_poll, next_poll, place
+from vcc_exporter.schedule import LONGEST_RETRY_AFTER, Timetable, first_poll, next_poll, place, polls_a_day
 from vcc_exporter.snapshot import (
     ASK_AGAIN_AFTER,
     CustomerState,
@@ -34,6 +34,7 @@ from vcc_exporter.vocabulary import Result
 
 log = logging.getLogger(__name__)
 
+_DAY: Final = timedelta(days=1)
 _LOOKBACK_WITHIN: Final = timedelta(minutes=1)  # after the poll that follows a midnight, spread like it
 
 # After a poll that ended so, a lookback would end no better.
@@ -63,6 +64,19 @@ def months(first: date, last: date) -> Iterator[tuple[date, date]]:
         end = (first.replace(day=1) + timedelta(days=31)).replace(day=1) - timedelta(days=1)
         yield first, min(end, last)
         first = end + timedelta(days=1)
+
+
+def lookback_months(customer: Customer, today: date) -> Iterator[tuple[date, date]]:
+    """Return the days of a customer's lookback, cut where calendar months meet."""
+    return months(today - customer.lookback_days * _DAY, today - _DAY)
+
+
+def requests_a_day(customer: Customer, now: datetime) -> int:
+    """Return how many requests a customer costs the API on one day, the lookback and the names included."""
+    today = times.local_date(customer.zone, now)
+    a_poll = len(questions(customer, today, today))
+    a_lookback = sum(1 for _ in lookback_months(customer, today))
+    return a_poll * (polls_a_day(customer, now) + a_lookback) + 1
 
 
 def together(answers: list[Answer]) -> Answer:
@@ -293,8 +307,7 @@ class Poller:
 
     def _ask_pairs(self, work: _Work, today: date, now: datetime) -> frozenset[Pair]:
         pairs: frozenset[Pair] = frozenset()
-        days = timedelta(days=1)
-        for first, last in months(today - work.customer.lookback_days * days, today - days):
+        for first, last in lookback_months(work.customer, today):
             for question, scope in questions(work.customer, first, last):
                 pairs |= read_pairs(work.lookup.ask(question.target(), now), first, last, scope)
         return pairs

@@ -6,9 +6,13 @@ spread over the minute likewise.
 """
 
 import hashlib
+import math
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from itertools import takewhile
 from typing import Final, Literal
+from zoneinfo import ZoneInfo
 
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.base import JobLookupError
@@ -62,6 +66,21 @@ def due_after(customer: Customer, after: datetime) -> datetime | None:
     shift = _SCHEDULE_WITHIN * place(customer.name)
     due = times.cron_after(customer.schedule, customer.zone, after - shift)
     return due + shift if due else None
+
+
+def polls_a_day(customer: Customer, now: datetime) -> int:
+    """Return how many polls are due on one day; with a schedule, on the busiest of the coming seven."""
+    if not customer.schedule:
+        return math.ceil(timedelta(days=1) / customer.interval)
+    today = times.local_date(customer.zone, now)
+    return max(_due_times(customer.schedule, customer.zone, today + timedelta(days=ahead)) for ahead in range(7))
+
+
+@lru_cache(maxsize=1024)
+def _due_times(schedule: str, zone: ZoneInfo, day: date) -> int:
+    start, end = times.day_start(zone, day), times.day_start(zone, day + timedelta(days=1))
+    dues = takewhile(lambda due: due < end, times.cron_dues(schedule, zone, start - timedelta(seconds=1)))
+    return sum(1 for _ in dues)
 
 
 def _interval_due(customer: Customer, now: datetime, asked: date) -> datetime:

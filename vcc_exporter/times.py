@@ -150,15 +150,21 @@ def _crontab_error(fields: list[str], words: str) -> None:
 def cron_after(expression: str, zone: ZoneInfo, after: datetime) -> datetime | None:
     """Return the first instant strictly after `after` at which a crontab schedule is due in `zone`.
 
-    None where it is never due. As Debian's cron does, a job that names its hour runs once on the day
-    whose hour is repeated, and after the gap on the day whose hour is left out; one for every hour runs
-    in each hour that passes.
+    None where it is never due.
+    """
+    return next(cron_dues(expression, zone, after), None)
+
+
+def cron_dues(expression: str, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:
+    """Yield all instants strictly after `after` at which a crontab schedule is due in `zone`, in UTC.
+
+    As Debian's cron does, a job that names its hour runs once on the day whose hour is repeated, and after
+    the gap on the day whose hour is left out; one for every hour runs in each hour that passes.
     """
     for due in CronSim(expression, after.astimezone(zone)):
         # In a repeated hour the library may begin with the first of the two, which can be over.
         if due > after:
-            return due.astimezone(UTC)
-    return None
+            yield due.astimezone(UTC)
 
 
 def due_hour(expression: str, zone: ZoneInfo, now: datetime) -> tuple[bool, datetime]:
