@@ -55,7 +55,13 @@ FLAGS: Final = (
     ),
     Flag("--web.telemetry-path", "/metrics", "the path of the metrics", read=check_telemetry_path),
     Flag("--web.enable-lifecycle", False, "allow POST /-/reload"),
-    Flag("--log.level", "info", "debug, info, warning or error", _ANY, values=("debug", "info", "warning", "error")),
+    Flag(
+        "--log.level",
+        "info",
+        "debug, info, warning or error; with --demo warning, if not given",
+        _ANY,
+        values=("debug", "info", "warning", "error"),
+    ),
     Flag("--log.format", "logfmt", "logfmt or json, to stderr", _ANY, values=("logfmt", "json")),
 )
 
@@ -128,6 +134,8 @@ def _parse(arguments: list[str]) -> tuple[str, Mapping[str, Any]]:
             parser.error(f"{flag.name} is not for {command}")
     if "demo" in given and "config.file" in given:
         parser.error("--demo needs no --config.file")
+    if "demo" in given:
+        given.setdefault("log.level", "warning")  # the demo's screen says what matters
     return command, {flag.name.lstrip("-"): _default(flag) for flag in FLAGS} | given
 
 
@@ -139,8 +147,9 @@ def _default(flag: Flag) -> Any:
 
 def _run(flags: Mapping[str, Any]) -> int:
     with ExitStack() as stack:
+        demo = _demo(stack) if flags["demo"] else {}
         options = daemon.Options(
-            load=_demo(stack) if flags["demo"] else lambda: config.load(Path(flags["config.file"])),
+            **{"load": lambda: config.load(Path(flags["config.file"])), **demo},
             addresses=tuple(flags["web.listen-address"]),
             telemetry_path=flags["web.telemetry-path"],
             lifecycle=flags["web.enable-lifecycle"],
@@ -153,14 +162,54 @@ def _run(flags: Mapping[str, Any]) -> int:
     return 0
 
 
-def _demo(stack: ExitStack) -> Callable[[], config.Config]:
-    """Start the simulator; it ends with the stack."""
-    from vcc_exporter.simulator import DEMO_CENTRES, Simulator, demo_config  # noqa: PLC0415 - only the demo pays for it
+def _demo(stack: ExitStack) -> dict[str, Any]:
+    """Start the simulator, which ends with the stack, and return what is different about the daemon's options."""
+    from vcc_exporter.simulator import DEMO_CENTRES, DEMO_PORT, Simulator, demo_config  # noqa: PLC0415 - only the demo pays for it
 
-    simulator = stack.enter_context(Simulator(DEMO_CENTRES))
-    log.info("simulator started", extra={"faults": f"{simulator.url}/simulator/faults"})
+    try:
+        simulator = stack.enter_context(Simulator(DEMO_CENTRES, port=DEMO_PORT))
+    except OSError:
+        simulator = stack.enter_context(Simulator(DEMO_CENTRES))
+    python = sys.executable
+    with suppress(ValueError):  # as from another drive
+        python = min(python, os.path.relpath(python), key=len)
+    at = "" if simulator.port == DEMO_PORT else f" --at={simulator.url}"
+    run = f"{python} -m vcc_exporter.simulator{at}"
+    centres = ", ".join(
+        f"{centre.customer} ({centre.zone.rpartition('/')[2].replace('_', ' ')})" for centre in DEMO_CENTRES
+    )
     text = demo_config(simulator.url)
-    return lambda: config.parse(text, "demo", Path())
+    return {
+        "load": lambda: config.parse(text, "demo", Path()),
+        "notice": "A demo: these call centres, their callers and their agents are simulated.",
+        "greet": lambda page: _greet(_DEMO_SCREEN.format(version=__version__, page=page, centres=centres, run=run)),
+    }
+
+
+def _greet(screen: str) -> None:
+    _write(sys.stdout, screen)
+    _flush(sys.stdout)
+
+
+_DEMO_SCREEN: Final = """\
+vcc-exporter {version}, a demo
+
+  {page}                today's calls, for people
+  {page}metrics         the same, for Prometheus
+
+Simulated: the vendor's API, and four call centres behind it with callers, agents and patience:
+  {centres}.
+Polled every 15 s; whatever the time, one of them is open.
+
+Rehearse a fault in a second terminal, and watch the page:
+  {run} bank unauthorized   its API refuses the key
+  {run} roadside slow       ... answers too late
+  {run} utility half        ... sends half an answer
+  {run} bank well           all is well again
+  {run} webshop surge       three times as many callers
+
+Your own call centre: README.md. Ctrl-C ends this.
+"""
 
 
 def _check_config(flags: Mapping[str, Any]) -> int:

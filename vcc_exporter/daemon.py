@@ -40,6 +40,15 @@ class Options:
     telemetry_path: str
     lifecycle: bool
     """Whether a reload by HTTP is allowed."""
+    notice: str = ""
+    """What the page for people says above all else."""
+    greet: Callable[[str], None] = lambda _page: None
+    """Called with the address of the page for people as soon as it is served."""
+
+
+def _page_url(host: str, port: int) -> str:
+    """Return what to type into a browser on this machine."""
+    return f"http://{'localhost' if host in {'0.0.0.0', '::'} else _spell(host, port).rpartition(':')[0]}:{port}/"  # noqa: S104 - compared
 
 
 class StartError(Exception):
@@ -76,11 +85,14 @@ class _Daemon:
         self._poller = Poller(self._store, Network(self._clock), Timetable())
         await asyncio.to_thread(self._apply, config)
         await self._renew_process()
-        app = application(self._store, self._options.telemetry_path, self._reload if self._options.lifecycle else None)
+        reload = self._reload if self._options.lifecycle else None
+        app = application(self._store, self._options.telemetry_path, reload, self._options.notice)
         runner = await serve(app, sockets)
         turns = (self._obey_hangup, self._watch_clock, self._keep_process_new)
         duties = [asyncio.create_task(_again_and_again(turn)) for turn in turns]
-        log.info("started", extra={"version": __version__, "customers": len(config.customers)})
+        page = _page_url(*sockets[0].getsockname()[:2])
+        log.info("started", extra={"version": __version__, "customers": len(config.customers), "page": page})
+        self._options.greet(page)
 
         await self._stop.wait()
         log.info("stopping")

@@ -27,6 +27,12 @@ from vcc_exporter.config import Customer, Targets
 from vcc_exporter.schedule import due_after
 from vcc_exporter.vocabulary import NO_QUEUE, NO_QUEUE_NAME, STATISTICS, Result
 
+HALF_HOUR: Final = timedelta(minutes=30)
+"""What call centres plan and review by."""
+_COURSE: Final = [
+    [s.name for s in STATISTICS].index(name)
+    for name in ("answered_before", "answered_after", "abort_in_queue_before", "abort_in_queue_after")
+]
 _ZEROS: Final[Values] = (0.0,) * len(STATISTICS)
 ASK_AGAIN_AFTER: Final = timedelta(hours=1)
 """How long a lookback or a question for names that failed is left alone."""
@@ -52,6 +58,34 @@ class Snapshot:
     received: Moment
     values: Mapping[Pair, Values]
     rejected_pairs: frozenset[Pair]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a customer's day had come to, all queues together, when a half hour of it was last heard of."""
+
+    half_hour: int
+    """Counted from the day's begin, 0 for the first."""
+    in_time: float
+    late: float
+    gave_up: float
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """A day so far, as its good polls saw it."""
+
+    day: date | None = None
+    marks: tuple[Mark, ...] = ()
+    """Ascending, one for each half hour in which an answer came."""
+
+    def with_answer(self, day: date, since: timedelta, values: Iterable[Values]) -> "Course":
+        """Return the course after an answer that came `since` the day's begin."""
+        rows = [[value or 0.0 for value in row] for row in values]
+        in_time, late, before, after = (sum(row[i] for row in rows) for i in _COURSE)
+        mark = Mark(since // HALF_HOUR, in_time, late, before + after)
+        earlier = self.marks if self.day == day else ()
+        return Course(day, (*(m for m in earlier if m.half_hour < mark.half_hour), mark))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +120,7 @@ class CustomerState:
 
     customer: Customer
     snapshot: Snapshot | None = None
+    course: Course = field(default_factory=Course)
     known: Known = field(default_factory=Known)
     project_names: Mapping[int, str] = field(default_factory=dict)
     """From the API."""
@@ -123,11 +158,13 @@ def with_answer(state: CustomerState, day: date, answer: Answer, received: Momen
         rows=answer.rows,
         rejected_rows=len(answer.rejections),
     )
-    if day != times.local_date(state.customer.zone, received.wall):
+    zone = state.customer.zone
+    if day != times.local_date(zone, received.wall):
         return state
     return replace(
         state,
         snapshot=Snapshot(day, received, answer.values, answer.rejected_pairs),
+        course=state.course.with_answer(day, received.wall - times.day_start(zone, day), answer.values.values()),
         known=state.known.with_rows(day, answer.values),
     )
 

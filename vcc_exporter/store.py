@@ -64,6 +64,11 @@ class Store:
         return rendered.view.state if rendered else None
 
     @property
+    def exporter(self) -> Exporter:
+        """What is said of the exporter itself."""
+        return self._exporter
+
+    @property
     def ready(self) -> bool:
         """Whether every customer has been polled once; once true, it stays so."""
         return self._ready

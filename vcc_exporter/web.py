@@ -2,14 +2,14 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from typing import Final
 
 from aiohttp import web
 
-from vcc_exporter import __version__
 from vcc_exporter.exposition import Format
+from vcc_exporter.status_page import HEADERS, Surroundings, status_page
 from vcc_exporter.store import Store
 
 Reload = Callable[[], Awaitable[tuple[str, ...]]]
@@ -19,28 +19,13 @@ _WRITE_TIMEOUT_S: Final = 30
 """How long a client may take to read an answer. No scraper waits as long for a page of any size."""
 _OWN_PATHS: Final = frozenset({"/-/healthy", "/-/ready", "/-/reload"})
 
-_HOME: Final = """<!DOCTYPE html>
-<html lang="en">
-<head><meta charset="utf-8"><title>vcc-exporter</title></head>
-<body>
-<h1>vcc-exporter {version}</h1>
-<p>Publishes the inbound call statistics of VCC Live for Prometheus.</p>
-<ul>
-<li><a href="{metrics}">Metrics</a></li>
-<li><a href="/-/healthy">Healthy</a></li>
-<li><a href="/-/ready">Ready</a></li>
-</ul>
-</body>
-</html>
-"""
 
-
-def application(store: Store, telemetry_path: str, reload: Reload | None) -> web.Application:
-    """Make the application. `reload` is None where reloads by HTTP are not allowed."""
+def application(store: Store, telemetry_path: str, reload: Reload | None, notice: str = "") -> web.Application:
+    """Make the application. `reload` is None where reloads by HTTP are not allowed; `notice` heads the page."""
     app = web.Application(client_max_size=1024)
     app.router.add_get(telemetry_path, partial(_metrics, store))
     if telemetry_path != "/":
-        app.router.add_get("/", partial(_home, telemetry_path))
+        app.router.add_get("/", partial(_home, store, telemetry_path, notice))
     app.router.add_get("/-/healthy", _healthy)
     app.router.add_get("/-/ready", partial(_ready, store))
     for method in ("POST", "PUT"):
@@ -55,8 +40,16 @@ def check_telemetry_path(path: str) -> str:
     return path
 
 
-async def _home(telemetry_path: str, _request: web.Request) -> web.Response:
-    return web.Response(text=_HOME.format(version=__version__, metrics=telemetry_path), content_type="text/html")
+async def _home(store: Store, telemetry_path: str, notice: str, request: web.Request) -> web.StreamResponse:
+    chosen = request.query.getall("customer[]", [])
+    text = await asyncio.to_thread(_page_for_people, store, chosen, telemetry_path, notice)
+    return await _answer(request, [text.encode()], {**HEADERS, "Content-Type": "text/html; charset=utf-8"})
+
+
+def _page_for_people(store: Store, chosen: list[str], telemetry_path: str, notice: str) -> str:
+    views = [rendered.view for rendered in store.customers().values()]
+    around = Surroundings(telemetry_path, store.exporter.config_is_good, notice)
+    return status_page(views, chosen, store.moment().wall, around)
 
 
 async def _healthy(_request: web.Request) -> web.Response:
@@ -83,10 +76,14 @@ async def _metrics(store: Store, request: web.Request) -> web.StreamResponse:
     gzip = accepts_gzip(request.headers.getall("Accept-Encoding", []))
     # Compressing what has changed takes a moment, and others are answered meanwhile.
     parts = await asyncio.to_thread(_parts, store, chosen, gzip)
-    response = web.StreamResponse(headers={"Content-Type": chosen.value, "Vary": "Accept, Accept-Encoding"})
+    headers = {"Content-Type": chosen.value, "Vary": "Accept, Accept-Encoding"}
+    return await _answer(request, parts, headers | ({"Content-Encoding": "gzip"} if gzip else {}))
+
+
+async def _answer(request: web.Request, parts: list[bytes], headers: Mapping[str, str]) -> web.StreamResponse:
+    """Send an answer of any size, to a client that reads it in time."""
+    response = web.StreamResponse(headers=headers)
     response.content_length = sum(map(len, parts))
-    if gzip:
-        response.headers["Content-Encoding"] = "gzip"
     try:
         async with asyncio.timeout(_WRITE_TIMEOUT_S):
             await response.prepare(request)

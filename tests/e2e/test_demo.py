@@ -15,7 +15,7 @@ def test_the_demo_needs_no_config_and_its_numbers_move(tmp_path: Path) -> None:
     """Four call centres are polled, each with all nineteen statistics, and within a minute some number grows."""
     output = tmp_path / "output"
     with output.open("wb") as file:
-        command = [sys.executable, str(ROOT / "exporter.py"), "--demo", LOOPBACK]
+        command = [sys.executable, str(ROOT / "exporter.py"), "--demo", "--log.level=info", LOOPBACK]
         process = subprocess.Popen(command, stdout=file, stderr=file, cwd=tmp_path)  # noqa: S603
     try:
         daemon = Daemon(process, output)

@@ -7,10 +7,13 @@ from vcc_exporter.simulator.calls import Centre
 from vcc_exporter.simulator.centres import CENTRES, larger
 from vcc_exporter.simulator.faults import Reply
 
-__all__ = ["CENTRES", "DEMO_CENTRES", "Reply", "Simulator", "demo_config"]
+__all__ = ["CENTRES", "DEMO_CENTRES", "DEMO_PORT", "Reply", "Simulator", "demo_config"]
 
 DEMO_CENTRES: Final = tuple(larger(centre, 6) for centre in CENTRES)
 """The model's centres with so many calls that some end in each minute of the demo."""
+
+DEMO_PORT: Final = 10743
+"""Where the demo's simulator listens, if nothing else does."""
 
 _EXTRAS: Final = {
     "bank": """\
