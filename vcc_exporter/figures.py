@@ -2,9 +2,10 @@
 
 The readings, which are the recording rules' too: offered is answered and given up in a queue; a mean is a sum
 of seconds over answered calls. Where nothing was offered there is no ratio, and where nothing was answered no
-mean. A number that the API did not send is unknown, and so is all that needs it.
+mean. A number that the API did not send is unknown, and so is all that needs it; as is what no number can hold.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -15,7 +16,7 @@ from vcc_exporter.config import Targets
 from vcc_exporter.vocabulary import STATISTICS
 
 _INDEX: Final = {statistic.name: i for i, statistic in enumerate(STATISTICS)}
-_NEAR: Final = 0.1  # points of service level
+_NEAR: Final = 0.1 + 1e-9  # points of service level; 0.8 - 0.1 is a little more than 0.7 in binary fractions
 _TWICE: Final = 2  # times the abandonment that was promised
 
 
@@ -129,8 +130,12 @@ def _unless_few(found: Figures, targets: Targets, ratio: float | None, verdict: 
 
 def _sum(*values: float | None) -> float | None:
     known = [value for value in values if value is not None]
-    return sum(known) if len(known) == len(values) else None
+    return _finite(sum(known)) if len(known) == len(values) else None
 
 
 def _over(part: float | None, whole: float | None) -> float | None:
-    return part / whole if part is not None and whole else None
+    return _finite(part / whole) if part is not None and whole else None
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
