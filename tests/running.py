@@ -1,6 +1,8 @@
 """Real processes under test: the daemon and Prometheus, and ways to wait for what they do."""
 
+import asyncio
 import json
+import selectors
 import signal
 import socket
 import subprocess
@@ -8,14 +10,19 @@ import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.message import Message
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
+
+from vcc_exporter.store import Store
+from vcc_exporter.web import Reload, application
 
 ROOT: Final = Path(__file__).parent.parent
 T = TypeVar("T")
@@ -179,3 +186,31 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port: int = listening.getsockname()[1]
         return port
+
+
+@contextmanager
+def serving(store: Store, path: str = "/metrics", reload: Reload | None = None, notice: str = "") -> Iterator[str]:
+    """Serve the application from a thread of its own; yields its address."""
+    selector = selectors.DefaultSelector()
+    loop = asyncio.SelectorEventLoop(selector)
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    async def begin() -> tuple[web.AppRunner, int]:
+        runner = web.AppRunner(application(store, path, reload, notice))
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        port: int = runner.addresses[0][1]
+        return runner, port
+
+    try:
+        runner, port = asyncio.run_coroutine_threadsafe(begin(), loop).result(30)
+        yield f"http://127.0.0.1:{port}"
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(30)
+        asyncio.run_coroutine_threadsafe(loop.shutdown_default_executor(), loop).result(30)
+        # The loop's own waker is all that stays.
+        eventually(lambda: len(selector.get_map()) == 1, "all connections to be closed")
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

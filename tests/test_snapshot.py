@@ -624,6 +624,56 @@ def test_all_nine_results_are_counted_apart() -> None:
     assert state.poll_seconds == sum(range(9)) * 0.5 + 0.25
 
 
+# --- The course of a day ---------------------------------------------------------------------------------------------
+
+
+def course(state: CustomerState) -> list[tuple[int, float, float, float]]:
+    """Return the marks of a customer's day."""
+    return [(mark.half_hour, mark.in_time, mark.late, mark.gave_up) for mark in state.course.marks]
+
+
+def test_a_day_has_a_mark_for_each_half_hour_in_which_an_answer_came() -> None:
+    """The last answer's sums over all queues; calls given up are those before and after the threshold."""
+    state = CustomerState(make_customer())
+    for minutes, value in ((0, 1.0), (29, 2.0), (30, 3.0), (89, 5.0)):
+        state = polled(state, SetClock(NOON + minutes * MINUTE), answer({(1, 2): value, (1, 3): value}))
+    assert course(state) == [(24, 4, 4, 8), (25, 6, 6, 12), (26, 10, 10, 20)]
+
+
+def test_a_failed_poll_leaves_the_course_and_a_new_day_begins_another() -> None:
+    """So that the picture never shows yesterday's calls; an answer for yesterday leaves today's alone."""
+    state = polled(CustomerState(make_customer()), SetClock(MIDNIGHT - MINUTE), answer({(1, 2): 5.0}))
+    assert course(with_failure(state, Result.TIMEOUT, "no answer", 1.0)) == course(state) == [(47, 5, 5, 10)]
+    state = polled(state, SetClock(MIDNIGHT + MINUTE), answer({(1, 2): 1.0}))
+    assert course(state) == [(0, 1, 1, 2)]
+    late = SetClock(MIDNIGHT + 2 * MINUTE).moment()
+    assert course(with_answer(state, (MIDNIGHT - DAY).date(), answer({(1, 2): 6.0}), late, 1.0)) == course(state)
+
+
+def test_a_clock_that_is_put_back_takes_later_marks_back() -> None:
+    """They are of a time that has not come; the ones before it stay."""
+    state = CustomerState(make_customer())
+    for hours, value in ((0, 1.0), (1, 2.0), (3, 3.0), (1, 4.0)):
+        state = polled(state, SetClock(NOON + hours * HOUR), answer({(1, 2): value}))
+    assert course(state) == [(24, 1, 1, 2), (26, 4, 4, 8)]
+
+
+def test_other_questions_begin_another_course() -> None:
+    """A reload that changes what is asked for drops the day so far; one that renames keeps it."""
+    state = polled(CustomerState(make_customer()), SetClock(NOON), answer({(1, 2): 5.0}))
+    assert course(with_settings(state, make_customer(sla=20))) == []
+    assert course(with_settings(state, make_customer(labels={"tier": "gold"}))) == course(state)
+
+
+@pytest.mark.parametrize(("day", "half_hours"), [("2026-03-29", 46), ("2026-03-11", 48), ("2026-10-25", 50)])
+def test_half_hours_are_counted_as_they_pass(day: str, half_hours: int) -> None:
+    """On days on which clocks are moved, too, on which the last is not the 48th."""
+    customer = make_customer()
+    last = datetime.fromisoformat(day).replace(tzinfo=BUDAPEST) + DAY - SECOND
+    state = polled(CustomerState(customer), SetClock(last.astimezone(UTC)), answer({(1, 2): 5.0}))
+    assert course(state) == [(half_hours - 1, 5, 5, 10)]
+
+
 # --- When to ask what the polls do not tell --------------------------------------------------------------------------
 
 

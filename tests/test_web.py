@@ -3,20 +3,16 @@
 import asyncio
 import gzip
 import re
-import selectors
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Final
 
 import pytest
-from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
-from running import eventually, fetch, parse_page
+from running import fetch, parse_page, serving
 from support import SetClock, make_customer
 
 from vcc_exporter.answer import Answer
@@ -24,7 +20,7 @@ from vcc_exporter.exposition import Exporter, Format
 from vcc_exporter.snapshot import with_answer, with_failure
 from vcc_exporter.store import Store
 from vcc_exporter.vocabulary import STATISTICS, Result
-from vcc_exporter.web import Reload, accepts_gzip, application, check_telemetry_path, choose_format
+from vcc_exporter.web import accepts_gzip, check_telemetry_path, choose_format
 
 OM: Final = Format.OPENMETRICS
 TEXT: Final = Format.TEXT
@@ -227,34 +223,6 @@ def fail(store: Store, name: str) -> None:
     state = store.state(name)
     assert state is not None
     store.update(state.customer, lambda state: with_failure(state, Result.TIMEOUT, "no answer", 0.1))
-
-
-@contextmanager
-def serving(store: Store, path: str = "/metrics", reload: Reload | None = None) -> Iterator[str]:
-    """Serve the application from a thread of its own; yields its address."""
-    selector = selectors.DefaultSelector()
-    loop = asyncio.SelectorEventLoop(selector)
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-
-    async def begin() -> tuple[web.AppRunner, int]:
-        runner = web.AppRunner(application(store, path, reload))
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        port: int = runner.addresses[0][1]
-        return runner, port
-
-    try:
-        runner, port = asyncio.run_coroutine_threadsafe(begin(), loop).result(30)
-        yield f"http://127.0.0.1:{port}"
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(30)
-        asyncio.run_coroutine_threadsafe(loop.shutdown_default_executor(), loop).result(30)
-        # The loop's own waker is all that stays.
-        eventually(lambda: len(selector.get_map()) == 1, "all connections to be closed")
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
 
 
 @pytest.fixture

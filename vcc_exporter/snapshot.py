@@ -275,6 +275,8 @@ class View:
     """Empty while no values are shown."""
     day_start: datetime | None
     """None while no values are shown."""
+    shown_until: datetime | None
+    """When the values go unless a poll succeeds before; None while none are shown."""
     projects: tuple[ProjectView, ...]
     active: bool
     valid_from: datetime
@@ -308,6 +310,7 @@ def view(state: CustomerState, moment: Moment) -> View:
         state=state,
         rows=tuple(_rows(state, pairs)) if shown else (),
         day_start=start,
+        shown_until=until if shown else None,
         projects=tuple(_project(customer, project, is_open) for project in projects),
         active=active,
         valid_from=_true_since(state, moment),

@@ -129,6 +129,8 @@ class Card:
     bars: tuple[Bar, ...]
     half_hours: int
     """How many the day has."""
+    hours: tuple[str, ...]
+    """What the customer's clock shows at each quarter of the day."""
 
     @property
     def name(self) -> str:
@@ -154,7 +156,9 @@ def why_no_numbers(view: View, now: datetime) -> str:
     if state.snapshot is None:
         if not state.polled:
             return "The first poll has not ended yet."
-        return "The settings have changed since the last good poll." if state.last_success else "No poll has succeeded."
+        if not state.last_success:
+            return "No poll has succeeded."
+        return "No poll of today has succeeded with the settings as they are now."
     if state.snapshot.day != times.local_date(customer.zone, now):
         return "A new day has begun, and no poll has succeeded since."
     stale_after = times.format_duration(customer.stale_after)
@@ -170,8 +174,9 @@ def asked(customer: Customer) -> str:
 
 def card(view: View, now: datetime) -> Card:
     """Return what the page says of a customer."""
-    state = view.state
+    state, zone = view.state, view.state.customer.zone
     result = state.last_result
+    start, end = times.day_start(zone, times.local_date(zone, now)), times.day_end(zone, now)
     return Card(
         view=view,
         health=health(view),
@@ -181,8 +186,9 @@ def card(view: View, now: datetime) -> Card:
         requests_a_day=requests_a_day(state.customer, now),
         projects=_projects(view),
         everything=figures(row.values for row in view.rows),
-        bars=bars(state.course, view.day_start, state.customer.zone) if view.day_start else (),
-        half_hours=_half_hours(view, now),
+        bars=bars(state.course, view.day_start, zone) if view.day_start else (),
+        half_hours=math.ceil((end - start) / HALF_HOUR),  # not always 48
+        hours=(*(f"{(start + i * (end - start) / 4).astimezone(zone):%-H:%M}" for i in range(4)), "24:00"),
     )
 
 
@@ -233,18 +239,12 @@ def bars(course: Course, day_start: datetime, zone: ZoneInfo) -> tuple[Bar, ...]
     return tuple(found)
 
 
-def _half_hours(view: View, now: datetime) -> int:
-    """Return how many half hours the customer's day has, which are not always 48."""
-    zone = view.state.customer.zone
-    return math.ceil((times.day_end(zone, now) - times.day_start(zone, times.local_date(zone, now))) / HALF_HOUR)
-
-
 # Numbers and instants in words.
 
 
 def count(value: float | None) -> str:
     """Write a number of calls; a question mark for one that the API did not send."""
-    if value is None:
+    if value is None or not math.isfinite(value):
         return "?"
     return f"{value:,.0f}" if value == round(value) else f"{value:,.1f}"
 
@@ -305,7 +305,6 @@ def _environment() -> Environment:
         "local": local,
         "percent": percent,
         "percent_up": partial(percent, upwards=True),
-        "spell": times.format_duration,
     }
     return environment
 

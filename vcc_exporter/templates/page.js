@@ -7,6 +7,9 @@
 
   const show = (text) => {
     const page = new DOMParser().parseFromString(text, "text/html");
+    if (!page.getElementById("page")) {
+      throw new Error("It is another page, such as a proxy's.");
+    }
     const focused = document.activeElement && document.activeElement.id;
     const scrolled = document.getElementById("scroll");
     const left = scrolled ? scrolled.scrollLeft : 0;
