@@ -648,6 +648,8 @@ def test_a_failed_poll_leaves_the_course_and_a_new_day_begins_another() -> None:
     assert course(state) == [(0, 1, 1, 2)]
     late = SetClock(MIDNIGHT + 2 * MINUTE).moment()
     assert course(with_answer(state, (MIDNIGHT - DAY).date(), answer({(1, 2): 6.0}), late, 1.0)) == course(state)
+    later_the_next_day = polled(state, SetClock(MIDNIGHT + DAY + HOUR), answer({(1, 2): 2.0}))
+    assert course(later_the_next_day) == [(2, 2, 2, 4)]
 
 
 def test_a_clock_that_is_put_back_takes_later_marks_back() -> None:

@@ -326,6 +326,21 @@ def test_the_figures_of_a_project_and_its_queues() -> None:
     assert note == "Before a queue 7 gave up and 2 were sent elsewhere; 1 were sent on from a queue."
 
 
+def test_no_ratio_on_the_page_is_flattered() -> None:
+    """A service level of 79.96 % and an abandonment of 5.04 % look missed wherever they stand."""
+    missed = row(answered_before=7996.0, answered_after=1500.0, abort_in_queue_after=504.0)
+    page = shown(polled(NEW, NOON, {(1, -1): row(answered_before=1.0), (1, 2): missed}), named("other", GOOD))
+    project, _, queue = lines_of(card_of(page, "acme"))
+    assert project[5].startswith("79.9 % ▽")
+    assert project[6].startswith("5.1 % ▽")
+    assert queue[5:7] == ["79.9 %", "5.1 %"]
+    assert [without_label(cell) for cell in page.one("table", "list").all("tr")[1].all("td")][2:4] == [
+        "79.9 %",
+        "5.1 %",
+    ]
+    assert card_of(page, "acme").one("tr", "note").text.endswith("service level 79.9 %, abandoned 5.1 %.")
+
+
 def test_what_the_numbers_are_of_is_told() -> None:
     """From which instant they count, by which clock, and of which teams and projects."""
     assert shown(GOOD).one("p", "basis").text == (
