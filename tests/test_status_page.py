@@ -482,7 +482,7 @@ def test_many_customers_are_a_list_of_links() -> None:
     assert page.all("section", "card") == []
     first, second, *_ = page.one("table", "list").all("tr")[1:]
     assert [without_label(cell) for cell in (first.one("th"), *first.all("td"))] == [
-        *("a & b", "✕ no numbers timeout", "–not known", "–not known", "–not known", "never", "none"),
+        *("a & b", "✕ no numbers timeout", "–not known", "–not known", "–not known", "never", "not set"),
     ]
     assert first.one("a").attributes["href"] == "?customer%5B%5D=a%20%26%20b"
     assert [without_label(cell) for cell in second.all("td")] == [
@@ -491,7 +491,7 @@ def test_many_customers_are_a_list_of_links() -> None:
         "75.0 %",
         "10.0 %",
         "now",
-        "none",
+        "not set",
     ]
 
 
