@@ -21,6 +21,8 @@ from vcc_exporter import cli
 
 CONTRACT: dict[str, Any] = {
     "--config.file": "config.yaml",
+    "--online": False,
+    "--format": "table",
     "--demo": False,
     "--web.listen-address": ":10742",
     "--web.telemetry-path": "/metrics",
@@ -77,6 +79,11 @@ def test_each_log_level_and_format_is_taken(tmp_path: Path, level: str, layout: 
         ["--config.fil=x"],
         ["check-config", "--web.enable-lifecycle"],
         ["check-config", "run"],
+        ["--online"],
+        ["discover", "--online"],
+        ["check-config", "--format=yaml"],
+        ["discover", "--format=json"],
+        ["discover", "--demo"],
         ["run", "--demo", "--config.file=config.yaml"],
     ],
 )
