@@ -527,7 +527,7 @@ def test_an_account_with_nothing_is_told(api: Simulator, clock: SetClock) -> Non
     found = find(bank(api, teams=[98]), clock)
     lines = [
         "bank: 0 projects, 0 queues with calls from 2026-02-10 to 2026-03-11",
-        "perhaps the account has no teams 98, which the API does not tell",
+        "perhaps the account has no team 98, which the API does not tell",
     ]
     assert table(found) == "\n  ".join(lines) + "\n"
     assert fragment(found) == "".join(f"# {line}\n" for line in lines)

@@ -13,6 +13,7 @@ the config's order, each customer's as soon as it and those before it are done. 
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
@@ -44,7 +45,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 AT_ONCE: Final = 16
-"""Customers asked at the same time: their threads only wait, and 16 requests are a load that no API minds."""
+"""Customers asked at the same time: hundreds take little longer than the slowest, and the vendor sees no crowd."""
 DAYS: Final = 30
 """How far `discover` looks back, today included."""
 MOST_NAMED: Final = 10
@@ -155,7 +156,7 @@ def _judge(customer: Customer, session: Session, clock: Clock) -> Verdict:
         f"{_rows(answer)} ({took_s:.1f} s)",
         _slow(customer, slowest_s),
         session.redact(_rejected(answer.rejections)),
-        _teams(customer) if not answer.rows else "",
+        _teams(customer) if customer.teams and not answer.rows else "",
         remark,
     ]
     return Verdict(customer.name, True, "; ".join(filter(None, remarks)))
@@ -207,8 +208,7 @@ def _rejected(rejections: Sequence[Rejection]) -> str:
 
 def _teams(customer: Customer) -> str:
     """Say what can be said of teams: no page of the vendor's tells how the API answers for one that does not exist."""
-    teams = ", ".join(map(str, customer.teams))
-    return f"perhaps the account has no teams {teams}, which the API does not tell" if teams else ""
+    return f"perhaps the account has no {_ids('team', customer.teams)}, which the API does not tell"
 
 
 # What is wrong, in words.
@@ -253,7 +253,7 @@ def _ask_projects(session: Session, clock: Clock) -> dict[int, ProjectEntry]:
 
 
 def _compare_projects(
-    customer: Customer, session: Session, clock: Clock, seen: set[int] | frozenset[int] = frozenset()
+    customer: Customer, session: Session, clock: Clock, seen: AbstractSet[int] = frozenset()
 ) -> tuple[str, str]:
     """Look for the config's projects in the API's list. Returns what is wrong, and what could not be found out."""
     if not customer.listed:
@@ -265,8 +265,11 @@ def _compare_projects(
     unknown = sorted(customer.listed.keys() - known.keys() - seen)  # what has rows exists, listed or not
     if not unknown:
         return "", ""
-    noun = "project" if len(unknown) == 1 else "projects"
-    return f"the API knows no {noun} {', '.join(map(str, unknown))}, but {_named(known)}; check projects", ""
+    return f"the API knows no {_ids('project', unknown)}, but {_named(known)}; check projects", ""
+
+
+def _ids(noun: str, ids: Sequence[int]) -> str:
+    return f"{noun}{'s' if len(ids) > 1 else ''} {', '.join(map(str, ids))}"
 
 
 def _no_list(error: PollError) -> str:
@@ -317,7 +320,7 @@ def _find(customer: Customer, session: Session, clock: Clock) -> Found | Verdict
         calls, rejections = _count_calls(customer, session, clock, (first, last))
     except PollError as error:
         return Verdict(customer.name, False, _why(customer, session, clock, error))
-    remarks = [session.redact(_rejected(rejections)), "" if calls else _teams(customer)]
+    remarks = [session.redact(_rejected(rejections)), _teams(customer) if customer.teams and not calls else ""]
     projects = {project: ProjectEntry() for project, _ in calls}
     try:
         projects |= _ask_projects(session, clock)
