@@ -19,12 +19,14 @@ class Fault:
 
     file: str
     line: int
+    """0: the file as a whole."""
     path: str
     message: str
 
     def __str__(self) -> str:
         """Write the fault as one line that editors can jump from."""
-        return f"{self.file}:{self.line}: {self.path}{': ' if self.path else ''}{self.message}"
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        return f"{place}: {self.path}{': ' if self.path else ''}{self.message}"
 
 
 class ConfigError(Exception):
