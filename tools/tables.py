@@ -19,7 +19,6 @@ from vcc_exporter.vocabulary import (  # noqa: E402
     Family,
 )
 
-
 _LISTS: Final = {CustomerSection, ProjectSection}
 
 

@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
@@ -84,7 +85,11 @@ FLAGS: Final = (
 
 def main() -> None:
     """Run the program and end the process, whatever still hangs in a thread."""
-    status = run(sys.argv[1:])
+    command, flags = _parse(sys.argv[1:])
+    if command != "run":
+        # Some of its work is not done then; the daemon was to run until then.
+        signal.signal(signal.SIGINT, lambda *_: os._exit(_INTERRUPTED))
+    status = _obey(command, flags)
     for stream in (sys.stdout, sys.stderr):
         _flush(stream)
     # The interpreter would wait for threads of the pools, of which one may hang in a look-up of a name.
@@ -101,9 +106,16 @@ def _flush(stream: Any) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+_INTERRUPTED: Final = 128 + signal.SIGINT
+"""The exit status that shells know for it."""
+
+
 def run(arguments: list[str]) -> int:
     """Run one command. Returns the exit status; raises SystemExit for wrong usage and for --help."""
-    command, flags = _parse(arguments)
+    return _obey(*_parse(arguments))
+
+
+def _obey(command: str, flags: Mapping[str, Any]) -> int:
     _set_up_log(flags["log.level"], flags["log.format"])
     try:
         return _RUN[command](flags)

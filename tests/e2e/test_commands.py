@@ -91,7 +91,7 @@ def test_a_line_comes_while_another_customer_hangs_and_ctrl_c_ends_it(simulator:
                 assert process.stdout
                 assert next(line for line in process.stdout if line.startswith(first.encode()))
                 process.send_signal(signal.SIGINT)
-                assert process.wait(20) == 0
+                assert process.wait(20) == 130
                 assert process.stderr
                 assert process.stderr.read() == b""
             finally:
