@@ -16,14 +16,14 @@ import yaml
 from running import free_port
 from support import SetClock, http_response, make_customer, raw_server, read_request, statistics_body
 
-from vcc_exporter import config, oneshot
+from vcc_exporter import config
 from vcc_exporter.answer import NOT_FINITE
 from vcc_exporter.client import PROJECTS, Question
 from vcc_exporter.config import Customer, KeySource
-from vcc_exporter.oneshot import Found, Verdict, counted, discover, fragment, load_words, table, verdicts
+from vcc_exporter.discover import Found, discover, fragment, table
+from vcc_exporter.oneshot import Verdict, counted, load_words, verdicts
 from vcc_exporter.simulator import Reply, Simulator
 from vcc_exporter.times import Clock
-from vcc_exporter.vocabulary import Result
 
 pytestmark = pytest.mark.usefixtures("no_environment")
 
@@ -193,12 +193,6 @@ def test_what_is_wrong_is_told_with_what_to_do(fault: str, api: Simulator, clock
     """Each way in which a poll can fail has a line that tells the result, what happened and what to do."""
     api.misbehave("bank", fault)
     assert line(bank(api), clock) == f"bank: bad: {FAULTS[fault]}"
-
-
-def test_every_result_says_what_to_do() -> None:
-    """Those of which the client's words always tell it are the only ones that the table leaves out."""
-    told = {Result.SUCCESS, Result.UNAUTHORIZED, Result.FORBIDDEN, Result.RATE_LIMITED}
-    assert oneshot.TO_DO.keys() == set(Result) - told
 
 
 def test_another_message_of_a_rejection_is_told_in_the_apis_words(api: Simulator, clock: SetClock) -> None:

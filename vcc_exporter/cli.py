@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from vcc_exporter import __version__, config, daemon, oneshot
+from vcc_exporter import __version__, config, daemon, discover, oneshot
 from vcc_exporter.client import KeyUnreadableError, read_key
 from vcc_exporter.oneshot import counted
 from vcc_exporter.server import parse_address
@@ -290,13 +290,13 @@ def _discover(flags: Mapping[str, Any]) -> int:
     if not customers:
         return 1
     is_yaml = flags["format"] == "yaml"
-    _tell(f"{oneshot.YAML_HEAD if is_yaml else oneshot.TABLE_HEAD}\n")
-    for found in oneshot.discover(customers, Clock(), _progress(customers)):
+    _tell(f"{discover.YAML_HEAD if is_yaml else discover.TABLE_HEAD}\n")
+    for found in discover.discover(customers, Clock(), _progress(customers)):
         if isinstance(found, oneshot.Verdict):
             failed = True
             _say(f"{found.customer}: {found.words}")
         else:
-            _tell("\n" + (oneshot.fragment(found) if is_yaml else oneshot.table(found)))
+            _tell("\n" + (discover.fragment(found) if is_yaml else discover.table(found)))
     return 1 if failed else 0
 
 
