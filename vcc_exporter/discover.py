@@ -22,6 +22,7 @@ from vcc_exporter.oneshot import (
     no_list_words,
     rejected_words,
     teams_words,
+    unusable,
     why,
 )
 from vcc_exporter.poll import months, questions
