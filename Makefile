@@ -8,10 +8,11 @@ BIN    := $(VENV)/bin
 # What pip need not tell a newcomer.
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet install --require-hashes
 
-.PHONY: help demo test check unit lock pages clean
+.PHONY: help venv demo test check unit lock pages clean
 
 help:
 	@sed -n 's/^# //p' Makefile
+	@echo 'make venv   set up alone'
 	@echo 'make check  style, types and imports alone'
 	@echo 'make unit   the tests alone; ARGS="-k midnight" chooses'
 	@echo 'make lock   pin the newest versions of all dependencies (needs uv)'
@@ -25,6 +26,8 @@ $(VENV)/run: requirements.txt
 $(VENV)/test: requirements-test.txt $(VENV)/run
 	$(PIP) -r requirements-test.txt
 	@touch $@
+
+venv: $(VENV)/run
 
 demo: $(VENV)/run
 	$(BIN)/python exporter.py --demo

@@ -39,6 +39,16 @@ def start_daemon(tmp_path: Path) -> Iterator[StartDaemon]:
 
 
 @pytest.fixture
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away what the environment says of proxies and certificates."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
 def simulator() -> Iterator[Simulator]:
     """Run the simulator with its own call centres."""
     with Simulator() as running:

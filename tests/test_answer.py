@@ -22,11 +22,14 @@ from vcc_exporter.answer import (
     Answer,
     AnswerError,
     Pair,
+    ProjectEntry,
     Rejection,
     Scope,
     Values,
     error_words,
+    read_days,
     read_pairs,
+    read_project_list,
     read_projects,
     read_statistics,
     shorten,
@@ -411,6 +414,7 @@ def test_any_other_shape_is_no_answer(name: str) -> None:
     for read in (
         lambda: read_statistics(body, DAY, EVERYTHING),
         lambda: read_pairs(body, DAY, DAY, EVERYTHING),
+        lambda: read_days(body, DAY, DAY, EVERYTHING),
         lambda: read_projects(body),
     ):
         with pytest.raises(AnswerError, match=re.escape(words)) as caught:
@@ -481,6 +485,8 @@ def assert_answer_or_error(body: bytes) -> None:
             assert_printable(rejection)
     try:
         read_pairs(body, DAY, DAY, EVERYTHING)
+        for rejection in read_days(body, DAY, DAY, EVERYTHING)[1]:
+            assert_printable(rejection)
         names = read_projects(body)
     except AnswerError as error:
         assert_printable(str(error))
@@ -541,6 +547,30 @@ def test_pairs_need_ids_and_no_numbers() -> None:
     assert pairs([]) == set()
 
 
+def test_the_days_of_a_pair_are_rows_of_their_own() -> None:
+    """Each day's usable row comes once; a row twice, of another day or without numbers is told with its cause."""
+    days: list[Any] = [20260301, 20260311, "20260311", 20260312, None]
+    rows: list[Any] = [{"projectid": 1, "queueid": 2, "date": day, "lab": i} for i, day in enumerate(days)]
+    bad = {"projectid": 1, "queueid": 2, "date": 20260302, "lab": "x"}
+    usable, rejections = read_days(response_of([*rows, bad, 7]), date(2026, 3, 1), DAY, EVERYTHING)
+    place = [statistic.key for statistic in STATISTICS].index("lab")
+    assert [(pair, values[place]) for pair, values in usable] == [((1, 2), 0), ((1, 2), 1), ((1, 2), 4)]
+    assert [(rejection.cause, rejection.example) for rejection in rejections] == [
+        (DUPLICATE, "project 1, queue 2, 20260311"),
+        (OTHER_DATE, "20260312 for 20260301"),
+        (NOT_FINITE, "last_answered_before: x"),
+        (NO_IDS, "no object: 7"),
+    ]
+
+
+def test_an_answer_without_a_usable_row_tells_why_row_by_row() -> None:
+    """The error has the causes, so that a wrong day can be told from rows of another shape."""
+    rows = [{"projectid": 1, "queueid": 2, "date": 20260310}, {"projectid": 1}]
+    with pytest.raises(AnswerError) as caught:
+        read_statistics(response_of(rows), DAY, EVERYTHING)
+    assert [rejection.cause for rejection in caught.value.rejections] == [OTHER_DATE, NO_IDS]
+
+
 # Names of projects.
 
 NAMES: Final[dict[str, tuple[Any, str | None]]] = {
@@ -576,6 +606,21 @@ def test_projects_without_usable_ids_are_left_out() -> None:
     ids: list[Any] = [1, "2", 3.0, None, True, -1, "x", 2**53, [5]]
     rows = [*({"projectid": project, "name": f"P{project}"} for project in ids), {"name": "none"}, 7, None]
     assert read_projects(response_of(rows)) == {1: "P1", 2: "P2", 3: "P3.0"}
+
+
+def test_the_list_of_projects_has_those_without_a_name() -> None:
+    """A project exists by its id; name and status are what the API gives of them, as one line each."""
+    rows: list[Any] = [
+        {"projectid": "1", "name": "One", "status": "active"},
+        {"projectid": 1, "status": "again, without a name"},
+        {"projectid": 2, "name": None, "status": 5},
+        {"projectid": 3, "name": "Three", "status": "in\nactive " * 9},
+    ]
+    assert read_project_list(response_of(rows)) == {
+        1: ProjectEntry("One", "active"),
+        2: ProjectEntry(),
+        3: ProjectEntry("Three", "in active in active…"),
+    }
 
 
 # The API's own words.

@@ -21,6 +21,8 @@ from vcc_exporter import cli
 
 CONTRACT: dict[str, Any] = {
     "--config.file": "config.yaml",
+    "--online": False,
+    "--format": "table",
     "--demo": False,
     "--web.listen-address": ":10742",
     "--web.telemetry-path": "/metrics",
@@ -77,6 +79,11 @@ def test_each_log_level_and_format_is_taken(tmp_path: Path, level: str, layout: 
         ["--config.fil=x"],
         ["check-config", "--web.enable-lifecycle"],
         ["check-config", "run"],
+        ["--online"],
+        ["discover", "--online"],
+        ["check-config", "--format=yaml"],
+        ["discover", "--format=json"],
+        ["discover", "--demo"],
         ["run", "--demo", "--config.file=config.yaml"],
     ],
 )
@@ -98,9 +105,9 @@ def missing(folder: Path) -> str:
 def test_a_config_that_is_not_there_ends_it_with_status_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The message names the file, for the daemon as for the check."""
     with kept_logging():
-        for command in ([], ["run"], ["check-config"]):
-            assert cli.run([*command, *([] if command == ["check-config"] else [LOOPBACK]), missing(tmp_path)]) == 1
-            assert "nowhere.yaml" in capsys.readouterr().err
+        for command in ([], ["run"], ["check-config"], ["check-config", "--online"], ["discover"]):
+            assert cli.run([*command, *([LOOPBACK] if command in ([], ["run"]) else []), missing(tmp_path)]) == 1
+            assert capsys.readouterr().err.endswith("nowhere.yaml: cannot be read: No such file or directory\n")
 
 
 def test_a_good_config_is_told_with_what_it_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,6 +121,23 @@ def test_a_good_config_is_told_with_what_it_holds(tmp_path: Path, capsys: pytest
     with kept_logging():
         assert cli.run(["check-config", f"--config.file={file}"]) == 0
     assert capsys.readouterr() == (f"{file}: good: 2 customers, 2 projects listed\n", "")
+
+
+def test_warnings_are_counted_in_the_last_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Customers that would not be polled make no config bad, and nobody overlooks them."""
+    file = tmp_path / "c.yaml"
+    customer = "  - {name: a, timezone: UTC, api_key_file: none}\n"
+    warning = f"{file}: warning: customer 'a' would not be polled: "
+    no_key = f"{warning}the file {tmp_path / 'none'} cannot be read: No such file or directory\n"
+    with kept_logging():
+        file.write_text(f"customers:\n{customer}")
+        assert cli.run(["check-config", f"--config.file={file}"]) == 0
+        good = f"{file}: good, with 1 warning: 1 customer, 0 projects listed\n"
+        assert capsys.readouterr() == (good, no_key)
+        file.write_text(f"customers:\n{customer.replace('}', ', ca_file: ca.pem}')}")
+        assert cli.run(["check-config", f"--config.file={file}"]) == 0
+        good = f"{file}: good, with 2 warnings: 1 customer, 0 projects listed\n"
+        assert capsys.readouterr() == (good, f"{no_key}{warning}no file {tmp_path / 'ca.pem'}\n")
 
 
 class kept_logging:  # noqa: N801 - read like a function

@@ -48,6 +48,8 @@ from vcc_exporter.network import Network
 from vcc_exporter.times import Clock
 from vcc_exporter.vocabulary import Result
 
+pytestmark = pytest.mark.usefixtures("no_environment")
+
 NOW: Final = datetime(2026, 3, 11, 10, 0, tzinfo=UTC)
 DAY: Final = date(2026, 3, 11)
 TARGET: Final = Question(DAY, DAY, 30).target()
@@ -202,16 +204,6 @@ def zeros(mebibytes: int) -> bytes:
 
 
 # What the tests share.
-
-
-@pytest.fixture(autouse=True)
-def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take away what the environment says of proxies and certificates."""
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="module")

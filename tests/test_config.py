@@ -106,6 +106,21 @@ def test_all_faults_of_a_file_are_told_at_once_in_its_order() -> None:
     assert lines == sorted(lines)
 
 
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ("name: a, timezone: UTC, api_kee: x, zebra: y", ["api_kee", "zebra"]),
+        ("name: a, api_kee: x", ["timezone", "api_kee"]),
+        ("name: a, timezone: UTC, api_key: x, api_key_file: y, api_kee: z", ["api_kee", "api_key_file"]),
+        ("name: a, timezone: UTC, zebra: x", ["api_key", "zebra"]),
+    ],
+)
+def test_an_unknown_key_stands_for_nothing_but_its_nearest(keys: str, told: list[str]) -> None:
+    """What is missing or given twice beside it is told all the same."""
+    faults = faults_of(f"customers: [{{{keys}}}]")
+    assert sorted(fault.split(": ")[1].removeprefix("customers[0].") for fault in faults) == sorted(told)
+
+
 def test_faults_of_one_line_come_in_the_same_order_in_every_process() -> None:
     """What is told does not hang on how Python hashes text."""
     program = """
@@ -217,13 +232,13 @@ def test_aliases_that_stand_for_too_much_are_refused_unread() -> None:
 
 
 def test_a_file_that_cannot_be_read_is_told_with_the_systems_reason(tmp_path: Path) -> None:
-    """One that does not exist, a folder, and a path through a file."""
+    """One that does not exist, a folder, and a path through a file; none of them has a line."""
     (tmp_path / "file").touch()
     for name, reason in (("none", "No such file or directory"), ("", "Is a directory"), ("file/x", "Not a directory")):
         path = tmp_path / name
         with pytest.raises(ConfigError) as error:
             config.load(path)
-        assert str(error.value) == f"{path}:1: cannot be read: {reason}"
+        assert str(error.value) == f"{path}: cannot be read: {reason}"
 
 
 def test_a_byte_order_mark_is_no_part_of_the_config(tmp_path: Path) -> None:

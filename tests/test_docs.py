@@ -53,7 +53,7 @@ def test_the_changelog_begins_with_this_version() -> None:
 
 def test_no_tracked_file_names_a_registry() -> None:
     """Installs use whatever registry the user has set up."""
-    for name in ("requirements.txt", "requirements-test.txt", "Makefile", "pyproject.toml"):
+    for name in ("requirements.txt", "requirements-test.txt", "Makefile", "pyproject.toml", "Dockerfile"):
         assert not re.search(
             r"--index-url|--extra-index-url|--find-links|https?://[^ ]*(pypi|pythonhosted)", (ROOT / name).read_text()
         )

@@ -25,7 +25,7 @@ from vcc_exporter.client import Question
 from vcc_exporter.config import Customer
 from vcc_exporter.exposition import Exporter, Format
 from vcc_exporter.network import Network
-from vcc_exporter.poll import Poller, months, questions, requests_a_day, together
+from vcc_exporter.poll import Poller, months, questions, requests_a_day, requests_a_poll, together
 from vcc_exporter.schedule import Timetable
 from vcc_exporter.simulator import Simulator
 from vcc_exporter.simulator.faults import Reply
@@ -129,6 +129,14 @@ def test_requests_a_day_are_polls_lookback_and_names(settings: dict[str, Any], e
     """Every request is counted, with a schedule those of the busiest day of seven."""
     customer = make_customer(timezone="Europe/Budapest", **settings)
     assert requests_a_day(customer, datetime(2026, 3, 17, 10, 0, tzinfo=UTC)) == expected
+
+
+def test_requests_a_poll_are_one_for_each_sla_and_one_for_the_rest() -> None:
+    """Projects with the same threshold share a request."""
+    projects = [{"id": 1, "sla": 20}, {"id": 2}, {"id": 3, "sla": 20}]
+    assert requests_a_poll(make_customer()) == 1
+    assert requests_a_poll(make_customer(projects=projects)) == 2
+    assert requests_a_poll(make_customer(projects=projects, other_projects=True)) == 3
 
 
 def test_answers_are_put_together() -> None:

@@ -10,6 +10,7 @@ ROOT: Final = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from vcc_exporter.cli import FLAGS  # noqa: E402 - after the path
+from vcc_exporter.config_schema import SECTIONS, ConfigFile, CustomerSection, ProjectSection, Section  # noqa: E402
 from vcc_exporter.vocabulary import (  # noqa: E402
     CUSTOMER_FAMILIES,
     EXPORTER_FAMILIES,
@@ -17,6 +18,8 @@ from vcc_exporter.vocabulary import (  # noqa: E402
     STATISTICS,
     Family,
 )
+
+_LISTS: Final = {CustomerSection, ProjectSection}
 
 
 def tables() -> dict[str, str]:
@@ -26,6 +29,7 @@ def tables() -> dict[str, str]:
             ("flag", "default", "meaning"),
             ((f"`{f.name}`", f"`{f.default}`" if f.default is not False else "off", f.help) for f in FLAGS),
         ),
+        "config": _table(("key", "meaning"), _keys("", ConfigFile, set())),
         "statistics": _table(
             ("metric", "what", "the API's key"),
             ((f"`{s.metric}`", f"{s.words} ({s.kind.value})", f"`{s.key}`") for s in STATISTICS),
@@ -36,6 +40,16 @@ def tables() -> dict[str, str]:
             ("result", "when", "what to do"), ((f"`{r}`", when, what) for r, (when, what) in RESULT_MEANINGS.items())
         ),
     }
+
+
+def _keys(path: str, section: type[Section], told: set[type[Section]]) -> Iterator[tuple[str, str]]:
+    """Walk the config's keys; what stands under one is told where it comes first."""
+    for name, key in section.model_fields.items():
+        yield f"`{path}{name}`", key.description or ""
+        inner = SECTIONS.get(name)
+        if inner and inner not in told:
+            told.add(inner)
+            yield from _keys(f"{path}{name}{'[]' if inner in _LISTS else ''}.", inner, told)
 
 
 def _families(families: tuple[Family, ...]) -> str:

@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
@@ -22,10 +22,6 @@ Values = tuple[float | None, ...]
 """One number for each of `STATISTICS`, in that order; None where the row lacks it."""
 
 
-class AnswerError(Exception):
-    """Bytes that are not the documented answer; the message says in what way."""
-
-
 @dataclass(frozen=True, slots=True)
 class Rejection:
     """Why a row could not be used."""
@@ -34,6 +30,15 @@ class Rejection:
     """One of a few fixed sentences."""
     example: str
     """What was found in this row, shortened."""
+
+
+class AnswerError(Exception):
+    """Bytes that are not the documented answer; the message says in what way."""
+
+    def __init__(self, message: str, rejections: tuple[Rejection, ...] = ()) -> None:
+        self.rejections = rejections
+        """One for each row, where rows came and none could be used."""
+        super().__init__(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,7 @@ _PLAIN_DECIMAL: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?", re.ASCII)
 _KEYS: Final = tuple((s.name, s.key if s.key != s.name else None) for s in STATISTICS)
 _MEANT: Final = {"response", "errors", "projectid", "queueid", "date", *(key for keys in _KEYS for key in keys)}
 _LONGEST_NAME: Final = 200  # a name stands on every series of its project
+_LONGEST_STATUS: Final = 20
 
 
 def read_statistics(body: bytes, day: date, scope: Scope) -> Answer:
@@ -99,7 +105,8 @@ def read_statistics(body: bytes, day: date, scope: Scope) -> Answer:
             values[pair] = found
     if rejections and not values:
         raise AnswerError(
-            f"none of {len(rejections)} rows can be used: {rejections[0].cause} ({rejections[0].example})"
+            f"none of {len(rejections)} rows can be used: {rejections[0].cause} ({rejections[0].example})",
+            tuple(rejections),
         )
     return Answer(values, frozenset(rejected - values.keys()), tuple(rejections))
 
@@ -110,16 +117,53 @@ def read_pairs(body: bytes, first: date, last: date, scope: Scope) -> frozenset[
     return frozenset(pair for row, pair in rows if pair and _misplaced(row, pair, first, last, scope) is None)
 
 
-def read_projects(body: bytes) -> Mapping[int, str]:
-    """Read the names of projects by id; those without a usable id or name are left out. Raises AnswerError."""
-    names: dict[int, str] = {}
+def read_days(
+    body: bytes, first: date, last: date, scope: Scope
+) -> tuple[Sequence[tuple[Pair, Values]], Sequence[Rejection]]:
+    """Read the usable rows of the answer to a question about several days, and why others are not usable.
+
+    A pair has a row for each of its days. Raises AnswerError for anything but the documented shape.
+    """
+    usable: dict[tuple[Pair, int | None], Values] = {}
+    rejections: list[Rejection] = []
+    for row in _rows(body, scope):
+        pair = _pair(row)
+        found = _misplaced(row, pair, first, last, scope) or _values(row)
+        if isinstance(found, Rejection):
+            rejections.append(found)
+        elif pair and (place := (pair, _id(row.get("date"), 0))) in usable:
+            rejections.append(Rejection(DUPLICATE, f"project {pair[0]}, queue {pair[1]}, {place[1]}"))
+        elif pair:
+            usable[place] = found
+    return [(pair, values) for (pair, _), values in usable.items()], rejections
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectEntry:
+    """One project as the API lists it."""
+
+    name: str = ""
+    """One line; empty where the API gives none."""
+    status: str = ""
+    """Such as `active`; empty where the API gives none."""
+
+
+def read_project_list(body: bytes) -> Mapping[int, ProjectEntry]:
+    """Read what `GET /v2/projects` lists, by id; what has no usable id is left out. Raises AnswerError."""
+    entries: dict[int, ProjectEntry] = {}
     for row in _response(body):
         project = _id(row.get("projectid"), 0) if isinstance(row, dict) else None
-        name = row.get("name") if isinstance(row, dict) else None
-        line = shorten(name, _LONGEST_NAME) if isinstance(name, str) else ""
-        if project is not None and line:
-            names[project] = line
-    return names
+        if project is not None:
+            name, status = (row[key] if isinstance(row.get(key), str) else "" for key in ("name", "status"))
+            entry = ProjectEntry(shorten(name, _LONGEST_NAME), shorten(status, _LONGEST_STATUS))
+            if entry.name or project not in entries:
+                entries[project] = entry
+    return entries
+
+
+def read_projects(body: bytes) -> Mapping[int, str]:
+    """Read the names of projects by id; those without a usable id or name are left out. Raises AnswerError."""
+    return {project: entry.name for project, entry in read_project_list(body).items() if entry.name}
 
 
 def error_words(body: bytes) -> str:

@@ -4,17 +4,20 @@ import argparse
 import json
 import logging
 import os
+import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from vcc_exporter import __version__, config, daemon
+from vcc_exporter import __version__, config, daemon, discover, oneshot
 from vcc_exporter.client import KeyUnreadableError, read_key
+from vcc_exporter.oneshot import counted
 from vcc_exporter.server import parse_address
+from vcc_exporter.times import Clock
 from vcc_exporter.web import check_telemetry_path
 from vcc_exporter.yaml_lines import ConfigError
 
@@ -23,6 +26,7 @@ log = logging.getLogger(__name__)
 COMMANDS: Final[dict[str, str]] = {
     "run": "poll and publish (the default)",
     "check-config": "read the config, report every fault with file:line, exit 0 or 1",
+    "discover": "ask each customer's API which projects and queues there are, with their calls in 30 days",
 }
 
 
@@ -45,6 +49,19 @@ _ANY: Final = tuple(COMMANDS)
 
 FLAGS: Final = (
     Flag("--config.file", "config.yaml", "the YAML config", _ANY),
+    Flag(
+        "--online",
+        False,
+        "check-config: ask each customer's API, too, and give a verdict in words on each",
+        ("check-config",),
+    ),
+    Flag(
+        "--format",
+        "table",
+        "discover: table, or yaml for blocks to paste into the config",
+        ("discover",),
+        values=("table", "yaml"),
+    ),
     Flag("--demo", False, "no config needed: start the built-in simulator on a loopback port and poll it"),
     Flag(
         "--web.listen-address",
@@ -68,7 +85,11 @@ FLAGS: Final = (
 
 def main() -> None:
     """Run the program and end the process, whatever still hangs in a thread."""
-    status = run(sys.argv[1:])
+    command, flags = _parse(sys.argv[1:])
+    if command != "run":
+        # Some of its work is not done then; the daemon was to run until then.
+        signal.signal(signal.SIGINT, lambda *_: os._exit(_INTERRUPTED))
+    status = _obey(command, flags)
     for stream in (sys.stdout, sys.stderr):
         _flush(stream)
     # The interpreter would wait for threads of the pools, of which one may hang in a look-up of a name.
@@ -85,12 +106,19 @@ def _flush(stream: Any) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+_INTERRUPTED: Final = 128 + signal.SIGINT
+"""The exit status that shells know for it."""
+
+
 def run(arguments: list[str]) -> int:
     """Run one command. Returns the exit status; raises SystemExit for wrong usage and for --help."""
-    command, flags = _parse(arguments)
+    return _obey(*_parse(arguments))
+
+
+def _obey(command: str, flags: Mapping[str, Any]) -> int:
     _set_up_log(flags["log.level"], flags["log.format"])
     try:
-        return _check_config(flags) if command == "check-config" else _run(flags)
+        return _RUN[command](flags)
     except KeyboardInterrupt:
         return 0
 
@@ -213,22 +241,92 @@ Your own call centre: README.md. Ctrl-C ends this.
 
 
 def _check_config(flags: Mapping[str, Any]) -> int:
-    file = flags["config.file"]
+    customers = _customers(flags)
+    if not customers:
+        return 1
+    if flags["online"]:
+        return _check_online(flags["config.file"], customers)
+    file, warnings = flags["config.file"], list(_warnings(customers))
+    for warning in warnings:
+        _say(f"{file}: warning: {warning}")
+    good = f"good, with {counted(len(warnings), 'warning')}" if warnings else "good"
+    projects = sum(len(customer.listed) for customer in customers)
+    _tell(f"{file}: {good}: {counted(len(customers), 'customer')}, {counted(projects, 'project')} listed\n")
+    return 0
+
+
+def _customers(flags: Mapping[str, Any]) -> tuple[config.Customer, ...]:
+    """Read the config; where it is bad, say so and return no customers."""
     try:
-        checked = config.load(Path(file))
+        return config.load(Path(flags["config.file"])).customers
     except ConfigError as error:
         _say(str(error))
-        return 1
-    for customer in checked.customers:
+        return ()
+
+
+def _warnings(customers: tuple[config.Customer, ...]) -> Iterator[str]:
+    for customer in customers:
         try:
             read_key(customer.key)
         except KeyUnreadableError as error:
-            _say(f"{file}: warning: customer {customer.name!r} would not be polled: {error}")
+            yield f"customer {customer.name!r} would not be polled: {error}"
         if customer.ca_file and not customer.ca_file.is_file():
-            _say(f"{file}: warning: customer {customer.name!r} would not be polled: no file {customer.ca_file}")
-    projects = sum(len(customer.listed) for customer in checked.customers)
-    _write(sys.stdout, f"{file}: good: {len(checked.customers)} customers, {projects} projects listed\n")
-    return 0
+            yield f"customer {customer.name!r} would not be polled: no file {customer.ca_file}"
+
+
+def _check_online(file: str, customers: tuple[config.Customer, ...]) -> int:
+    clock, bad = Clock(), 0
+    for verdict in oneshot.verdicts(customers, clock, _progress(customers)):
+        _tell(f"{verdict}\n")
+        bad += not verdict.good
+    whole = counted(len(customers), "customer")
+    judged = f"bad: {bad} of {whole}" if bad else f"good: {whole}"
+    _tell(f"{file}: {judged}; {oneshot.load_words(customers, clock.now())}\n")
+    return 1 if bad else 0
+
+
+def _discover(flags: Mapping[str, Any]) -> int:
+    customers, failed = _customers(flags), False
+    if not customers:
+        return 1
+    is_yaml = flags["format"] == "yaml"
+    _tell(f"{discover.YAML_HEAD if is_yaml else discover.TABLE_HEAD}\n")
+    for found in discover.discover(customers, Clock(), _progress(customers)):
+        if isinstance(found, oneshot.Verdict):
+            failed = True
+            _say(f"{found.customer}: {found.words}")
+        else:
+            _tell("\n" + (discover.fragment(found) if is_yaml else discover.table(found)))
+    return 1 if failed else 0
+
+
+_RUN: Final[Mapping[str, Callable[[Mapping[str, Any]], int]]] = {
+    "run": _run,
+    "check-config": _check_config,
+    "discover": _discover,
+}
+
+
+def _progress(customers: tuple[config.Customer, ...]) -> Callable[[str], None]:
+    """Return what shows a line that the next output overwrites, where somebody watches several customers."""
+    with suppress(OSError, ValueError, AttributeError):  # as in `_flush`
+        if len(customers) > 1 and sys.stderr.isatty():
+            return lambda text: _show(f"\r{text:<{_WIDEST_PROGRESS}}\r")
+    return lambda _: None
+
+
+_WIDEST_PROGRESS: Final = len("100000 of 100000")
+
+
+def _show(text: str) -> None:
+    _write(sys.stderr, text)
+    _flush(sys.stderr)
+
+
+def _tell(text: str) -> None:
+    """Write a result at once, also where it is piped."""
+    _write(sys.stdout, text)
+    _flush(sys.stdout)
 
 
 def _say(text: str) -> None:

@@ -131,13 +131,23 @@ def _found(value: Any, path: tuple[str | int, ...]) -> str:
         return "a list" if value else "an empty list"
     if value is None:
         return "nothing"
-    if SECRET_KEYS.intersection(map(str, path)):
+    if _is_secret(path):
         return "something else (not shown)"
     return repr(value if len(value) <= 60 else value[:60] + "…")  # noqa: PLR2004
 
 
+def _is_secret(path: tuple[str | int, ...]) -> bool:
+    return not SECRET_KEYS.isdisjoint(map(str, path))
+
+
 def _schema_faults(file: str, tree: Any, error: ValidationError) -> Iterator[Fault]:
-    for item in error.errors(include_url=False):
+    items = error.errors(include_url=False)
+    unknown = [item["loc"] for item in items if item["type"] == "extra_forbidden"]
+    # What an unknown key was to be is not missing as well.
+    meant = {(*path[:-1], near) for path in unknown if (near := _nearest(str(path[-1]), _section(path)))}
+    for item in items:
+        if item["type"] == "missing" and item["loc"] in meant:
+            continue
         # Behind the key of a dict that is itself at fault, the library says so.
         at_key = item["loc"][-1:] == ("[key]",) and item["type"] != "extra_forbidden"
         path = item["loc"][:-1] if at_key else item["loc"]
@@ -150,7 +160,8 @@ def _schema_faults(file: str, tree: Any, error: ValidationError) -> Iterator[Fau
             context = item.get("ctx", {})
             expected = context.get("expected") or _EXPECTED.get(item["type"], "a mapping")
             detail = f"; {context['detail']}" if context.get("detail") else ""
-            message = f"expected {expected}, found {_found(item['input'], path)}{detail}"
+            found = "" if detail and _is_secret(path) else f", found {_found(item['input'], path)}"
+            message = f"expected {expected}{found}{detail}"
         yield Fault(file, line_of(tree, path), _spell(path), message)
 
 
@@ -163,9 +174,14 @@ def _section(path: tuple[str | int, ...]) -> type[Section]:
 
 
 def _unknown_key(path: tuple[str | int, ...]) -> str:
-    known = list(_section(path).model_fields)
-    near = difflib.get_close_matches(str(path[-1]), known, 1)
-    return f"unknown key; did you mean {near[0]!r}?" if near else f"unknown key; expected one of {', '.join(known)}"
+    section = _section(path)
+    near = _nearest(str(path[-1]), section)
+    hint = f"did you mean {near!r}?" if near else f"expected one of {', '.join(section.model_fields)}"
+    return f"unknown key; {hint}"
+
+
+def _nearest(key: str, section: type[Section]) -> str | None:
+    return next(iter(difflib.get_close_matches(key, list(section.model_fields), 1)), None)
 
 
 # Rules that span several keys. They look at the tree, so that they speak even where a value is wrong.
@@ -216,6 +232,9 @@ _KEY_SOURCES: Final = ("api_key", "api_key_file", "api_key_env")
 
 def _one_key(customer: LinedMap) -> _Broken:
     given = [key for key in _KEY_SOURCES if key in customer]
+    unknown = [key for key in customer if key not in CustomerSection.model_fields]
+    if not given and any(_nearest(key, CustomerSection) in _KEY_SOURCES for key in unknown):
+        return  # told already, as an unknown key
     if len(given) != 1:
         found = " and ".join(given) or "none"
         yield ((given or ["api_key"])[-1],), f"expected exactly one of {', '.join(_KEY_SOURCES)}, found {found}"
@@ -401,7 +420,7 @@ def load(path: Path) -> Config:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise ConfigError([Fault(str(path), 1, "", f"cannot be read: {error.strerror}")]) from None
+        raise ConfigError([Fault(str(path), 0, "", f"cannot be read: {error.strerror}")]) from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise ConfigError([Fault(str(path), line, "", "expected UTF-8 text")]) from None

@@ -92,7 +92,7 @@ def _zone(text: str) -> ZoneInfo:
 
 
 def _url(text: str) -> str:
-    checked = _endpoint(text)
+    checked = _endpoint(text, "https://")
     parts = urlsplit(text)
     if parts.username is not None or parts.password is not None:
         raise ValueError("credentials in it are refused: the key goes into api_key, api_key_file or api_key_env")
@@ -101,7 +101,13 @@ def _url(text: str) -> str:
     return checked
 
 
-def _endpoint(text: str) -> str:
+def _proxy_url(text: str) -> str:
+    return _endpoint(text, "http://")
+
+
+def _endpoint(text: str, scheme: str) -> str:
+    if "://" not in text:
+        raise ValueError(f"it has no {scheme}")
     try:
         parts = urlsplit(text)
         port = parts.port
@@ -123,7 +129,7 @@ def _holiday(text: str) -> str | date:
 
 
 # Readers whose ValueErrors are written for the reader of the config.
-_EXPLAIN: Final[frozenset[Callable[[str], Any]]] = frozenset({times.parse_crontab, _zone, _url})
+_EXPLAIN: Final[frozenset[Callable[[str], Any]]] = frozenset({times.parse_crontab, _zone, _url, _proxy_url})
 
 _STRING: Final = {"type": ["string", "number", "boolean"]}
 _DURATION_SCHEMA: Final = {
@@ -182,7 +188,7 @@ _Url = Annotated[
     str, _scalar(_url, "an address such as https://acme.asp.virtual-call-center.eu"), WithJsonSchema({"type": "string"})
 ]
 _ProxyUrl = Annotated[
-    str, _scalar(_endpoint, "a proxy's address such as http://proxy:3128"), WithJsonSchema({"type": "string"})
+    str, _scalar(_proxy_url, "a proxy's address such as http://proxy:3128"), WithJsonSchema({"type": "string"})
 ]
 _Holiday = Annotated[
     str | date,

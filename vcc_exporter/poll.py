@@ -71,12 +71,15 @@ def lookback_months(customer: Customer, today: date) -> Iterator[tuple[date, dat
     return months(today - customer.lookback_days * _DAY, today - _DAY)
 
 
+def requests_a_poll(customer: Customer) -> int:
+    """Return how many requests one poll of a customer is."""
+    return len(questions(customer, date.min, date.min))
+
+
 def requests_a_day(customer: Customer, now: datetime) -> int:
     """Return how many requests a customer costs the API on one day, the lookback and the names included."""
-    today = times.local_date(customer.zone, now)
-    a_poll = len(questions(customer, today, today))
-    a_lookback = sum(1 for _ in lookback_months(customer, today))
-    return a_poll * (polls_a_day(customer, now) + a_lookback) + 1
+    a_lookback = sum(1 for _ in lookback_months(customer, times.local_date(customer.zone, now)))
+    return requests_a_poll(customer) * (polls_a_day(customer, now) + a_lookback) + 1
 
 
 def together(answers: list[Answer]) -> Answer:

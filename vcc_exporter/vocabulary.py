@@ -177,7 +177,7 @@ RESULT_MEANINGS: Final[dict[Result, tuple[str, str]]] = {
     ),
     Result.REJECTED: (
         "HTTP 417 or another 4xx",
-        "compare teams, projects and sla in the config with the account; the log has the API's own message",
+        "compare teams, projects and sla in the config with the account",
     ),
     Result.RATE_LIMITED: ("HTTP 429", "poll less often (poll.interval); Retry-After is obeyed"),
     Result.SERVER_ERROR: ("HTTP 5xx", "wait; where it lasts, ask the vendor"),

@@ -19,12 +19,14 @@ class Fault:
 
     file: str
     line: int
+    """0: the file as a whole."""
     path: str
     message: str
 
     def __str__(self) -> str:
         """Write the fault as one line that editors can jump from."""
-        return f"{self.file}:{self.line}: {self.path}{': ' if self.path else ''}{self.message}"
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        return f"{place}: {self.path}{': ' if self.path else ''}{self.message}"
 
 
 class ConfigError(Exception):
@@ -85,7 +87,8 @@ class _Reader:
             words = (error.context if isinstance(error, ComposerError) else None) or error.problem or "unreadable"
             # An alias or a tag may be a secret that begins with * or !, where quotes are missing.
             words = re.sub(r" '[^']{2,}'", "", words.partition(";")[0])
-            self._fault(_marked_line(text, error), f"no YAML: {words}")
+            hint = next((f": {meant}" for said, meant in _MEANT if said in words), "")
+            self._fault(_marked_line(text, error), f"no YAML: {words}{hint}")
         except yaml.YAMLError as error:
             self._fault(_unusable_line(text), f"no YAML: {str(error).splitlines()[0]}")
         return None
@@ -157,6 +160,21 @@ def _children(node: yaml.Node) -> Iterator[yaml.Node]:
             yield from pair
     elif isinstance(node, yaml.SequenceNode):
         yield from node.value
+
+
+# What the parser's words mean to somebody who has written a config, not a parser.
+_MEANT: Final = (
+    ("cannot start any token", "indent with blanks, not with tabs, and put quotes around what begins with @ or `"),
+    ("unexpected end of stream", "perhaps a quote that is opened and never closed"),
+    (
+        "mapping values are not allowed",
+        "put quotes around a value with a colon in it, or check how the line is indented",
+    ),
+    ("expected alphabetic or numeric", "put quotes around a value that begins with * or &"),
+    ("expected ',' or", "perhaps a bracket that is opened and never closed"),
+    ("did not find expected", "perhaps the line, or the one before it, is indented otherwise than its neighbours"),
+    ("expected <block end>", "perhaps the line is indented otherwise than its neighbours"),
+)
 
 
 def _marked_line(text: str, error: yaml.MarkedYAMLError) -> int:
