@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -198,11 +199,7 @@ def _demo(stack: ExitStack) -> dict[str, Any]:
         simulator = stack.enter_context(Simulator(DEMO_CENTRES, port=DEMO_PORT))
     except OSError:
         simulator = stack.enter_context(Simulator(DEMO_CENTRES))
-    python = sys.executable
-    with suppress(ValueError):  # as from another drive
-        python = min(python, os.path.relpath(python), key=len)
     at = "" if simulator.port == DEMO_PORT else f" --at={simulator.url}"
-    run = f"{python} -m vcc_exporter.simulator{at}"
     centres = ", ".join(
         f"{centre.customer} ({centre.zone.rpartition('/')[2].replace('_', ' ')})" for centre in DEMO_CENTRES
     )
@@ -210,7 +207,7 @@ def _demo(stack: ExitStack) -> dict[str, Any]:
     return {
         "load": lambda: config.parse(text, "demo", Path()),
         "notice": "A demo: these call centres, their callers and their agents are simulated.",
-        "greet": lambda page: _greet(_DEMO_SCREEN.format(version=__version__, page=page, centres=centres, run=run)),
+        "greet": lambda page: _greet(_demo_screen(page, centres, at)),
     }
 
 
@@ -219,6 +216,29 @@ def _greet(screen: str) -> None:
     _flush(sys.stdout)
 
 
+def _demo_screen(page: str, centres: str, at: str) -> str:
+    source = Path(__file__).parent.parent
+    # What is not installed runs only in its own folder.
+    folder = source if (source / "exporter.py").is_file() else Path.cwd()
+    python = sys.executable
+    with suppress(ValueError):  # as from another drive
+        python = min(python, os.path.relpath(python, folder), key=len)
+    commands = {f"{shlex.quote(python)} -m vcc_exporter.simulator{at} {what}": words for what, words in _TRIES.items()}
+    longest = max(map(len, commands))
+    fits = 2 + longest + 3 + max(map(len, _TRIES.values())) <= _SCREEN_WIDTH
+    tries = "".join(f"  {c:{longest}}   {words}\n" if fits else f"  {c}\n" for c, words in commands.items())
+    where = "this folder" if folder == Path.cwd() else folder
+    return _DEMO_SCREEN.format(version=__version__, page=page, centres=centres, where=where, tries=tries)
+
+
+_SCREEN_WIDTH: Final = 100
+_TRIES: Final = {
+    "bank unauthorized": "its API refuses the key",
+    "roadside slow": "... answers too late",
+    "utility half": "... sends half an answer",
+    "bank well": "all is well again",
+    "webshop surge": "three times as many callers",
+}
 _DEMO_SCREEN: Final = """\
 vcc-exporter {version}, a demo
 
@@ -229,13 +249,8 @@ Simulated: the vendor's API, and four call centres behind it with callers, agent
   {centres}.
 Polled every 15 s; whatever the time, one of them is open.
 
-Rehearse a fault in a second terminal, and watch the page:
-  {run} bank unauthorized   its API refuses the key
-  {run} roadside slow       ... answers too late
-  {run} utility half        ... sends half an answer
-  {run} bank well           all is well again
-  {run} webshop surge       three times as many callers
-
+Rehearse a fault from a second terminal, in {where}, and watch the page:
+{tries}
 Your own call centre: README.md. Ctrl-C ends this.
 """
 

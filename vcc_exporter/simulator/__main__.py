@@ -5,6 +5,8 @@ import http.client
 import signal
 import sys
 import threading
+from contextlib import closing
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -44,20 +46,25 @@ def main() -> int:
 def rehearse(url: str, customer: str, fault: str, options: list[str]) -> int:
     """Begin or end a fault of a simulator that runs, and print what it says to that."""
     asked = urlencode([("fault", fault), *(option.partition("=")[::2] for option in options)])
+    words = f"no simulator answers at {url}"
     method = "GET" if not fault else "DELETE" if fault == WELL else "PUT"
-    path = f"{CONTROL}/{quote(customer)}?{asked}" if fault else CONTROL
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
-    try:
-        connection.request(method, path)
-        answer = connection.getresponse()
-        text = answer.read().decode()
-    except OSError as error:
-        sys.stderr.write(f"no simulator answers at {url}: {error.strerror or error}; does the demo run?\n")
+    path = f"{CONTROL}/{quote(customer, safe='')}?{asked}" if fault else CONTROL
+    place = urlsplit(url)
+    if place.scheme != "http" or not place.netloc:
+        sys.stderr.write(f"{words}: expected an address such as http://127.0.0.1:{DEMO_PORT}\n")
         return 1
-    finally:
-        connection.close()
-    (sys.stdout if answer.status < 400 else sys.stderr).write(text if text.endswith("\n") else f"{text}\n")  # noqa: PLR2004
-    return 0 if answer.status < 400 else 1  # noqa: PLR2004
+    try:
+        with closing(http.client.HTTPConnection(place.netloc, timeout=10)) as connection:
+            connection.request(method, path)
+            answer = connection.getresponse()
+            text = answer.read().decode(errors="replace")
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        sys.stderr.write(f"{words}: {reason}; does the demo run?\n")
+        return 1
+    good = answer.status == HTTPStatus.OK
+    (sys.stdout if good else sys.stderr).write(text if text.endswith("\n") else f"{text}\n")
+    return 0 if good else 1
 
 
 def serve(host: str, port: int, seed: int) -> int:
