@@ -8,13 +8,14 @@ BIN    := $(VENV)/bin
 # What pip need not tell a newcomer.
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet install --require-hashes
 
-.PHONY: help venv demo test check unit lock pages clean
+.PHONY: help venv demo test check unit lock pictures clean
 
 help:
 	@sed -n 's/^# //p' Makefile
 	@echo 'make venv   set up alone'
 	@echo 'make check  style, types and imports alone'
 	@echo 'make unit   the tests alone; ARGS="-k midnight" chooses'
+	@echo 'make pictures   take the README'"'"'s pictures of the page anew'
 	@echo 'make lock   pin the newest versions of all dependencies (needs uv)'
 
 $(VENV)/run: requirements.txt
@@ -43,6 +44,10 @@ unit: $(VENV)/test
 	$(BIN)/python -m pytest $(ARGS)
 
 test: check unit
+
+pictures: $(VENV)/test
+	tools/install-parts tests
+	PYTHONPATH=tests:. $(BIN)/python tools/pictures.py
 
 lock:
 	uv pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.11 --no-header \

@@ -1,7 +1,7 @@
 """A weekday's late morning with a customer in each state, for the browser to look at and for the pictures."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
@@ -13,9 +13,11 @@ from vcc_exporter.exposition import Exporter
 from vcc_exporter.poll import questions, together
 from vcc_exporter.schedule import next_poll
 from vcc_exporter.simulator import CENTRES, Simulator
+from vcc_exporter.simulator.calls import Centre
 from vcc_exporter.simulator.centres import larger
 from vcc_exporter.snapshot import CustomerState, with_answer, with_failure, with_names
 from vcc_exporter.store import Store
+from vcc_exporter.times import local_date
 from vcc_exporter.vocabulary import STATISTICS, Result
 
 ZONE: Final = "Europe/Budapest"
@@ -48,30 +50,32 @@ BANK: Final[dict[str, Any]] = {
 ROADSIDE: Final = {"name": "roadside", "timezone": ZONE, "sla": 20, "targets": {"service_level": "90%"}}
 
 
+BUSY: Final = tuple(larger(dataclasses.replace(centre, zone=ZONE), 6) for centre in CENTRES)
+"""The simulator's call centres, with the demo's many calls, all in one zone."""
+
+
 class Day:
     """Customers whose day is lived through in an instant: a store, its clock, and call centres by that clock."""
 
-    def __init__(self, *customers: Customer, start: datetime = MIDNIGHT) -> None:
+    def __init__(self, *customers: Customer, start: datetime = MIDNIGHT, centres: Sequence[Centre] = BUSY) -> None:
         self.clock = SetClock(start)
         self.store = Store(self.clock, "1.2.3")
         self.store.configure(customers, Exporter("1.2.3", start))
         self.customers = {customer.name: customer for customer in customers}
-        centres = [larger(dataclasses.replace(centre, zone=ZONE), 6) for centre in CENTRES]
         self._simulator = Simulator(centres, now=self.clock.now)
 
-    @property
-    def today(self) -> date:
-        """The date in the customers' zone."""
-        return self.clock.wall.astimezone(self.customers["bank"].zone).date()
+    def today(self, name: str) -> date:
+        """Return the date in a customer's zone."""
+        return local_date(self.customers[name].zone, self.clock.wall)
 
     def poll(self, *names: str) -> None:
         """Let polls of these customers, which are call centres of the simulator, succeed."""
         for name in names:
-            centre = self._simulator.centres[name]
+            centre, today = self._simulator.centres[name], self.today(name)
             answers = []
-            for question, scope in questions(self.customers[name], self.today, self.today):
+            for question, scope in questions(self.customers[name], today, today):
                 reply = self._simulator.reply("GET", question.target(), (name, centre.key))
-                answers.append(read_statistics(reply.body, self.today, scope))
+                answers.append(read_statistics(reply.body, today, scope))
             self.answer(name, together(answers))
 
     def name_projects(self, name: str) -> None:
@@ -81,7 +85,7 @@ class Day:
 
     def answer(self, name: str, answer: Answer) -> None:
         """Let a poll succeed with this answer."""
-        day, moment = self.today, self.store.moment()
+        day, moment = self.today(name), self.store.moment()
         self._update(name, lambda state: self._due(with_answer(state, day, answer, moment, 0.1)))
 
     def fail(self, name: str, result: Result, message: str) -> None:
@@ -97,9 +101,11 @@ class Day:
             self.poll(*wanted)
 
     def _due(self, state: CustomerState) -> CustomerState:
-        return dataclasses.replace(state, next_poll=next_poll(state.customer, self.clock.wall, self.today))
+        return dataclasses.replace(
+            state, next_poll=next_poll(state.customer, self.clock.wall, self.today(state.customer.name))
+        )
 
-    def _update(self, name: str, change: Any) -> None:
+    def _update(self, name: str, change: Callable[[CustomerState], CustomerState]) -> None:
         self.store.update(self.customers[name], change)
 
 

@@ -51,6 +51,17 @@ def test_the_changelog_begins_with_this_version() -> None:
     assert first[1] == __version__
 
 
+def test_the_readmes_pictures_are_there_and_small() -> None:
+    """Each is a PNG of less than 150 kB, with words for those who do not see it."""
+    pictures = re.findall(r"!\[(.*?)\]\((.*?)\)", README)
+    assert pictures
+    for words, path in pictures:
+        assert words
+        picture = (ROOT / path).read_bytes()
+        assert picture.startswith(b"\x89PNG")
+        assert len(picture) < 150_000, path
+
+
 def test_no_tracked_file_names_a_registry() -> None:
     """Installs use whatever registry the user has set up."""
     for name in ("requirements.txt", "requirements-test.txt", "Makefile", "pyproject.toml", "Dockerfile"):
