@@ -112,11 +112,24 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
-    """What the page says of one customer."""
+class Entry:
+    """What the page says of one customer on one line."""
 
     view: View
     health: Health
+    everything: Figures
+    """All projects together."""
+
+    @property
+    def name(self) -> str:
+        """The customer's."""
+        return self.view.state.customer.name
+
+
+@dataclass(frozen=True, slots=True)
+class Card(Entry):
+    """What the page says of one customer in full."""
+
     why: str
     """Why there are no numbers; empty where there are."""
     advice: str
@@ -125,17 +138,11 @@ class Card:
     """Which teams and projects the numbers are of."""
     requests_a_day: int
     projects: tuple[Project, ...]
-    everything: Figures
     bars: tuple[Bar, ...]
     half_hours: int
     """How many the day has."""
     hours: tuple[str, ...]
     """What the customer's clock shows at each quarter of the day."""
-
-    @property
-    def name(self) -> str:
-        """The customer's."""
-        return self.view.state.customer.name
 
 
 def health(view: View) -> Health:
@@ -172,8 +179,13 @@ def asked(customer: Customer) -> str:
     return f"{teams}, {projects}{' and all others' if customer.listed and customer.other_projects else ''}"
 
 
+def entry(view: View) -> Entry:
+    """Return what the page says of a customer on one line."""
+    return Entry(view, health(view), figures(row.values for row in view.rows))
+
+
 def card(view: View, now: datetime) -> Card:
-    """Return what the page says of a customer."""
+    """Return what the page says of a customer in full."""
     state, zone = view.state, view.state.customer.zone
     result = state.last_result
     start, end = times.day_start(zone, times.local_date(zone, now)), times.day_end(zone, now)
@@ -344,17 +356,20 @@ class Surroundings:
     """A line above all, such as that the call centres are simulated; may be empty."""
 
 
+def _name(view: View) -> str:
+    return view.state.customer.name
+
+
 def status_page(views: Iterable[View], chosen: Sequence[str], now: datetime, around: Surroundings) -> str:
     """Write the page. `chosen` are the names that were asked for, none for all customers."""
     known = list(views)
-    shown = [view for view in known if not chosen or view.state.customer.name in chosen]
+    shown = [view for view in known if not chosen or _name(view) in chosen]
     ranks = {rank: i for i, rank in enumerate(Health)}
-    shown.sort(key=lambda view: (ranks[health(view)], view.state.customer.name))
-    cards = [card(view, now) for view in shown[:MOST_LINES]]
+    shown.sort(key=lambda view: (ranks[health(view)], _name(view)))
     counts = Counter(health(view) for view in shown)
     context: dict[str, Any] = {
-        "lines": cards,
-        "cards": sorted(cards, key=lambda card: card.name) if len(shown) <= MOST_IN_FULL else [],
+        "lines": [entry(view) for view in shown[:MOST_LINES]],
+        "cards": [card(view, now) for view in sorted(shown, key=_name)] if len(shown) <= MOST_IN_FULL else [],
         "counts": [(rank, counts[rank]) for rank in Health if counts[rank]],
         "troubled": counts[Health.FAILING] + counts[Health.OLD],
         "total": len(shown),
