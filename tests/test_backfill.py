@@ -192,7 +192,7 @@ def test_a_date_that_a_zone_left_out_has_no_sample(api: Simulator, clock: SetClo
     days = [date(2011, 12, 29), date(2011, 12, 30), date(2011, 12, 31)]
     api.answer("bank", answering({day: [row(7, day.day)] for day in days}))
     wanted = Wanted(days[0], days[-1], tmp_path / "past.om")
-    fill(wanted, clock, bank(api, timezone="Pacific/Apia"))
+    assert fill(wanted, clock, bank(api, timezone="Pacific/Apia"))[1] == Written(1, 2)
     assert list(answered_by(read(wanted.output))[101, 7].values()) == [29, 31]
 
 
@@ -227,7 +227,7 @@ def test_without_a_lookback_what_was_seen_stays_known(api: Simulator, clock: Set
 def test_rows_that_cannot_be_used_give_no_sample_and_are_told(api: Simulator, clock: SetClock, wanted: Wanted) -> None:
     """A pair of which only such rows came has none on that day, and where no row can be used nobody has one."""
     rows = {
-        march(26): [row(1, "x"), row(2, 1)],  # before the days that are wanted: it is known all the same
+        march(26): [row(4, "x"), row(2, 1)],  # before the days that are wanted: its queue is known all the same
         march(27): [row(1, 4), row(2, 4)],
         march(28): [row(1, 5), row(2, "x"), row(3, 5)],
         march(29): [row(1, "x")],
@@ -246,6 +246,7 @@ def test_rows_that_cannot_be_used_give_no_sample_and_are_told(api: Simulator, cl
         (101, 1): {days[0]: 4, days[1]: 5, days[3]: 6, days[4]: 0, days[5]: 0, days[6]: 0},
         (101, 2): {days[0]: 4, days[3]: 0, days[4]: 0, days[5]: 0, days[6]: 0},
         (101, 3): {days[1]: 5, days[3]: 0, days[4]: 0, days[5]: 0, days[6]: 0},
+        (101, 4): dict.fromkeys([*days[:2], *days[3:]], 0),
     }
 
 
