@@ -598,6 +598,24 @@ def test_a_row_that_belongs_to_no_day_is_told_and_gives_no_false_zero(what: str)
     assert [day.day for day, found in days.pairs.items() if found] == [5]
 
 
+@ANY_SPEED
+@given(st.lists(st.tuples(st.integers(1, 11), ANY_ROW), max_size=6))
+def test_each_day_is_read_as_if_it_had_been_asked_for_alone(rows: list[tuple[int, dict[str, Any]]]) -> None:
+    """Whatever rows a day has, usable or not, and in whatever order the days come."""
+    placed = [(day, {**row, "date": 20260300 + day}) for day, row in rows]
+    days = days_of(*(row for _, row in placed))
+    assert days.unplaced == ()
+    for day, answer in days.answers.items():
+        body = response_of([row for number, row in placed if number == day.day])
+        assert days.pairs[day] == read_pairs(body, day, day, EVERYTHING)
+        if answer.usable:
+            assert answer == read_statistics(body, day, EVERYTHING)
+        else:
+            with pytest.raises(AnswerError) as caught:
+                read_statistics(body, day, EVERYTHING)
+            assert caught.value.rejections == answer.rejections
+
+
 def test_days_that_no_calendar_has_lie_in_no_month() -> None:
     """A number between two months is another date."""
     answer = read_days(response_of([dated(20260231)]), date(2026, 2, 1), DAY, EVERYTHING)
