@@ -392,7 +392,8 @@ def _about_the_exporter() -> Iterator[Alert]:
         'up{job="vcc"} == 0 or absent(up{job="vcc"})',
         "The exporter for VCC Live cannot be scraped",
         "Prometheus has had no answer for five minutes from"
-        " {{ with $labels.instance }}{{ . }}{{ else }}any target of the job vcc{{ end }}. Nothing is known of its customers, and none of their alerts can fire.",
+        " {{ with $labels.instance }}{{ . }}{{ else }}any target of the job vcc{{ end }}."
+        " Nothing is known of its customers, and none of their alerts can fire.",
         "/d/vcc-exporter",
     )
     yield Alert(
