@@ -433,7 +433,7 @@ def _about_polls() -> Iterator[Alert]:
         f"""\
         max by (customer, result) (
           increase(vcc_polls_total{{result=~"unauthorized|forbidden"}}[15m]) > 0
-          and on ({TARGET}) vcc_up == 0
+          unless on ({TARGET}) vcc_up == 1
         )
         {INACTIVE}
         """,
