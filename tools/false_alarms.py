@@ -161,8 +161,12 @@ FORMS: Final[Mapping[str, tuple[int, Form]]] = {
         lambda v, t: max(v["sl1h"], v["sl30m"]) < t.service_level and _enough(v, t),
     ),
     "last hour beyond twice the budget": (600, lambda v, t: v["sl1h"] < 2 * t.service_level - 1 and _enough(v, t)),
-    "… and last half hour: VccServiceLevelLow, critical": (
+    "… and last half hour": (
         600,
+        lambda v, t: max(v["sl1h"], v["sl30m"]) < 2 * t.service_level - 1 and _enough(v, t),
+    ),
+    "… and last half hour, for 20m: VccServiceLevelLow, critical": (
+        1200,
         lambda v, t: max(v["sl1h"], v["sl30m"]) < 2 * t.service_level - 1 and _enough(v, t),
     ),
     "abandonment, last hour above target": (600, lambda v, t: v["ab1h"] > t.abandonment and _enough(v, t)),
@@ -170,8 +174,8 @@ FORMS: Final[Mapping[str, tuple[int, Form]]] = {
         600,
         lambda v, t: min(v["ab1h"], v["ab30m"]) > t.abandonment and _enough(v, t),
     ),
-    "… and both above twice the target: VccAbandonmentHigh, critical": (
-        600,
+    "… and both above twice the target, for 20m: VccAbandonmentHigh, critical": (
+        1200,
         lambda v, t: min(v["ab1h"], v["ab30m"]) > 2 * t.abandonment and _enough(v, t),
     ),
     "no calls, 5 in both past weeks": (0, lambda v, _: v["calls30m"] <= 0 and min(v["1w"], v["2w"]) >= 5),  # noqa: PLR2004

@@ -527,7 +527,7 @@ def _promise(name: str, severity: str, ratio: str, missed: str) -> Alert:
     return Alert(
         name,
         severity,
-        "10m",
+        "20m" if severity == "critical" else "10m",
         f"""\
         last_over_time(project:{ratio}:ratio_1h[5m])
           {missed}
