@@ -376,12 +376,13 @@ unless on (customer) (max by (customer) (max_over_time(vcc_up[5m])) == 0)"""
 SERVICE_LEVEL: Final = "vcc_inbound_service_level"
 ABANDONMENT: Final = "vcc_inbound_abandonment"
 PROJECT: Final = "{{ $labels.project_name }} ({{ $labels.customer }})"
+CUSTOMERS_POLLS: Final = "/d/vcc-exporter?var-customer={{ $labels.customer | urlquery }}"
 PERCENT: Final = "{{ $value | humanizePercentage }}"
 
 
 def alerts() -> list[Alert]:
     """Return all alerts, those about the exporter first."""
-    return [*_about_the_exporter(), *_about_polls(), *_about_calls()]
+    return [*_about_the_exporter(), *_about_polls(), *_about_answers(), *_about_calls()]
 
 
 def _about_the_exporter() -> Iterator[Alert]:
@@ -412,7 +413,6 @@ def _about_the_exporter() -> Iterator[Alert]:
 
 
 def _about_polls() -> Iterator[Alert]:
-    dashboard = "/d/vcc-exporter?var-customer={{ $labels.customer | urlquery }}"
     yield Alert(
         "VccPollFailing",
         "warning",
@@ -424,7 +424,7 @@ def _about_polls() -> Iterator[Alert]:
         """,
         "Polls of a customer fail",
         "For ten minutes no poll of {{ $labels.customer }} has succeeded on any exporter.",
-        dashboard,
+        CUSTOMERS_POLLS,
     )
     yield Alert(
         "VccCredentialsRefused",
@@ -433,16 +433,19 @@ def _about_polls() -> Iterator[Alert]:
         f"""\
         max by (customer, result) (
           increase(vcc_polls_total{{result=~"unauthorized|forbidden"}}[15m]) > 0
-          and on ({TARGET}) vcc_up == 0
+          unless on ({TARGET}) vcc_up == 1
         )
         {INACTIVE}
         """,
         "VCC Live refuses a customer's key",
         "The last polls of {{ $labels.customer }} ended as {{ $labels.result }}."
         " The key was changed, cannot be read, lacks a right, or this address is not registered.",
-        dashboard,
+        CUSTOMERS_POLLS,
         "By exporter: where one of two is refused, the other one's numbers hide it until that one fails, too.",
     )
+
+
+def _about_answers() -> Iterator[Alert]:
     yield Alert(
         "VccDataStale",
         "critical",
@@ -460,7 +463,7 @@ def _about_polls() -> Iterator[Alert]:
         "There are no current numbers of a customer",
         "{{ $labels.customer }} has had no values for ten minutes, or no poll although one was due."
         " Its walls are empty and its alerts on calls are blind.",
-        dashboard,
+        CUSTOMERS_POLLS,
         "Nothing shown since polls fail; or an old answer and nobody who asks again.",
     )
     yield Alert(
@@ -474,7 +477,7 @@ def _about_polls() -> Iterator[Alert]:
         "Rows of the API cannot be used",
         "{{ $value }} rows of the last answer about {{ $labels.customer }} could not be used."
         " Their queues are not shown, today's sums lack them, and what the projects did lately is not known.",
-        dashboard,
+        CUSTOMERS_POLLS,
     )
 
 
@@ -524,7 +527,7 @@ def _promise(name: str, severity: str, ratio: str, missed: str) -> Alert:
     return Alert(
         name,
         severity,
-        "10m",
+        "20m" if severity == "critical" else "10m",
         f"""\
         last_over_time(project:{ratio}:ratio_1h[5m])
           {missed}
