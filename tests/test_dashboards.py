@@ -540,10 +540,19 @@ def test_the_walls_mean_wait_is_the_simulators(both: Both) -> None:
         )
         sums.append((wait, sum(answered)))
     (now_waited, now_answered), (then_waited, then_answered) = sums
-    query = Query("", "", panel_of("vcc-wallboard", "Mean wait, last hour")["targets"][0]["expr"], instant=True)
-    (shown,) = ask(both.one, query, BANK)
-    expected = (now_waited - then_waited) / (now_answered - then_answered)
-    assert float(shown["value"][1]) == pytest.approx(expected)
+    mean = (now_waited - then_waited) / (now_answered - then_answered)
+    text, said, _ = tile(both.one, "Mean wait, last hour", BANK)
+    assert (text, said) == (f"{math.floor(mean + 0.5)} s", "of those answered")
+
+
+def test_no_tile_of_a_customer_that_is_not_polled_is_good(both: Both) -> None:
+    """Each tile says that nobody knows, whatever its last numbers were."""
+    big = [panel["title"] for panel in panels(BOARDS["vcc-wallboard"]) if panel["gridPos"]["h"] > 4]
+    for title in big:
+        for at in (NOW, KEY_LOST + 2 * STEP):
+            _, said, shade = tile(both.one, title, {"customer": LOST_BY, "project": "102"}, at)
+            assert shade != colours.GOOD
+            assert said in {"✕ not polled", "✕ TOO OLD TO SHOW", "▼ OLD: no new answer"}, title
 
 
 def test_the_fleet_has_every_customer_and_the_worst_first(both: Both) -> None:

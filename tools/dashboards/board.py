@@ -30,6 +30,7 @@ def empty(uid: str, title: str, description: str) -> builders.Dashboard:
         .timezone("browser")
         .time("now/d", "now")
         .refresh("30s")
+        .tooltip(models.DashboardCursorSync.CROSSHAIR)
         .link(links.as_dropdown(True).include_vars(True).keep_time(True))
         .with_variable(datasource.description("The Prometheus that scrapes the exporter and has its rules."))
     )
@@ -120,4 +121,6 @@ def text(board: models.Dashboard) -> str:
     decoded: dict[str, Any] = json.loads(JSONEncoder().encode(board))
     for key in ("id", "version", "revision"):
         decoded.pop(key, None)  # Grafana's own
+    for shown in (*decoded["links"], *decoded["annotations"]["list"]):
+        shown.pop("placement", None)  # the library would put it into a menu; we want it in view
     return json.dumps(decoded, indent=2, sort_keys=True, ensure_ascii=False) + "\n"

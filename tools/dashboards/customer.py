@@ -99,9 +99,28 @@ def _today() -> list[stat.Panel]:
             _part("answer_wait_seconds", "answered_calls"),
             "s",
         ),
+        (
+            "Mean talk",
+            "How long the talks of the answered calls took, on average.",
+            _part("talk_seconds", "answered_calls"),
+            "s",
+        ),
+        (
+            "Too late",
+            "Calls that waited for the threshold or longer, answered then or given up.",
+            f"{_all('answered_after')} + {_all('abort_in_queue_after')}",
+            "none",
+        ),
+        ("Calls, last hour", "Calls of the last hour.", _sum("offered_calls", "increase1h"), "none"),
+        (
+            "Age of the numbers",
+            "How long ago the vendor last answered: all numbers are as of then.",
+            queries.age(CUSTOMER),
+            "dtdurations",
+        ),
     )
-    panels = [figure(title, words, instant(text, title), "-", unit) for title, words, text, unit in given]
-    return [panel.span(3).height(4) for panel in panels]
+    panels = [figure(title, words, instant(text, title), "not known", unit) for title, words, text, unit in given]
+    return [panel.span(4).height(4) for panel in panels]
 
 
 # Curves.

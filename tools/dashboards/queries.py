@@ -26,7 +26,10 @@ TOO_FEW: Final = 2
 CLOSED: Final = 3
 NOT_POLLED: Final = 4
 UNKNOWN: Final = 5
+
+# Beyond every change in calls.
 NO_COMPARISON: Final = 1000
+NOT_POLLED_NOW: Final = 1001
 
 
 def published(name: str) -> str:
@@ -61,8 +64,9 @@ class Promise:
         ratio = f"project:{self.ratio}:ratio_{window}{{{project}}}"
         target = setting(self.target, project)
         points = f"{ratio} - on (customer, project) group_left () {target}"
+        minus = "" if self.sign > 0 else "-1 * "
         # Rounded, or in binary 80 % is not ten points below 90 %.
-        return f"round({'' if self.sign > 0 else '-'}1 * max by (customer, project) ({points}), 0.0001)"
+        return f"round({minus}max by (customer, project) ({points}), 0.0001)"
 
 
 SERVICE_LEVEL: Final = Promise("vcc_inbound_service_level", published("vcc_inbound_service_level_target_ratio"), 1)

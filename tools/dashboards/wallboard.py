@@ -1,6 +1,7 @@
 """The wallboard: one project, one screen, legible from ten metres. Who sees it cannot click."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Final
 
 from grafana_foundation_sdk.builders import common, stat
@@ -10,12 +11,24 @@ from grafana_foundation_sdk.models import dashboard as models
 from tools.dashboards import queries
 from tools.dashboards.board import CUSTOMERS, alerts, empty, finished, midnights, named, one
 from tools.dashboards.colours import BAD, GOOD, GREY, WARN
-from tools.dashboards.panels import JUDGED, coloured, exactly, figure, instant, judgement_words, ranges, steps
+from tools.dashboards.panels import (
+    JUDGED,
+    NO_JUDGEMENT,
+    coloured,
+    exactly,
+    figure,
+    instant,
+    judgement_words,
+    ranges,
+    steps,
+)
 from tools.dashboards.queries import ABANDONMENT, SERVICE_LEVEL, Promise
 
 CUSTOMER: Final = 'customer="$customer"'
 PROJECT: Final = 'customer="$customer",project="$project"'
 BY_PROJECT: Final = "customer, project"
+
+NOTHING: Final = "no numbers: is the exporter up?"
 
 FRESH, LATE, GONE, OFF = 0, 1, 2, 3
 """Codes for how old the numbers are."""
@@ -103,7 +116,7 @@ def _judged(title: str, description: str, promise: Promise, window: str, missed:
     shown = queries.spelt(f"round(100 * max by ({BY_PROJECT}) ({ratio}), 0.1)", "shown", "$1 %", BY_PROJECT)
     judgement = queries.verdict(promise, window, CUSTOMER, PROJECT)
     text = queries.with_text(judgement, shown, queries.setting(promise.target, PROJECT), BY_PROJECT)
-    panel = _worded(figure(title, description, instant(text, "{{shown}}"), "no numbers: is the exporter up?"))
+    panel = _worded(figure(title, description, instant(text, "{{shown}}"), NOTHING))
     return coloured(panel.mappings(judgement_words(missed)), JUDGED)
 
 
@@ -174,21 +187,43 @@ def _whose() -> stat.Panel:
     )
 
 
+def _plain(
+    title: str, description: str, value: str, unit: str, said: str, *, otherwise: Sequence[str] = ()
+) -> stat.Panel:
+    """Return a number by project for which there is no target; `otherwise` are codes for where it is not there."""
+    base = queries.setting(SERVICE_LEVEL.target, PROJECT)
+    code = queries.first_of(
+        f"{queries.NOT_POLLED} + 0 * {base} and on (customer) ({queries.not_polled(CUSTOMER)})",
+        f"0 * ({value})",
+        *otherwise,
+        f"{queries.UNKNOWN} + 0 * {base}",
+    )
+    shown = queries.spelt(f"round({value})", "shown", f"$1{unit}", BY_PROJECT)
+    text = queries.with_text(code, shown, base, BY_PROJECT)
+    words = {0: said, **NO_JUDGEMENT, queries.TOO_FEW: "◦ nobody answered"}
+    return _worded(figure(title, description, instant(text, "{{shown}}"), NOTHING).mappings([exactly(words)]))
+
+
 def _wait() -> stat.Panel:
     waited, answered = (
-        queries.lately(lambda offset, name=name: f"project:{name}:today{{{PROJECT}}}{offset}", CUSTOMER)  # type: ignore[misc]
+        queries.lately(partial(_counted, name), CUSTOMER)
         for name in ("vcc_inbound_answer_wait_seconds", "vcc_inbound_answered_calls")
     )
-    known = f"(project:vcc_inbound_answered_calls:increase1h{{{PROJECT}}} > 0)"
-    panel = figure(
+    known = f"project:vcc_inbound_answered_calls:increase1h{{{PROJECT}}}"
+    mean = f"{waited}\n/ ({answered} > 0)\nand on ({BY_PROJECT}) {known}"
+    return _plain(
         "Mean wait, last hour",
         "How long the callers who were answered within the last hour had waited in a queue, on average. Who gave up is"
         " not in it.",
-        instant(f"{waited}\n/ ({answered} > 0)\nand on ({BY_PROJECT}) {known}", "wait"),
-        "◦ nobody answered",
-        "suffix: s",
+        f"max by ({BY_PROJECT}) ({mean})",
+        " s",
+        "of those answered",
+        otherwise=[f"{queries.TOO_FEW} + 0 * max by ({BY_PROJECT}) ({known} <= 0)"],
     )
-    return panel.decimals(0).text(common.VizTextDisplayOptions().value_size(100))
+
+
+def _counted(name: str, offset: str) -> str:
+    return f"project:{name}:today{{{PROJECT}}}{offset}"
 
 
 def _late_from() -> stat.Panel:
@@ -200,8 +235,7 @@ def _late_from() -> stat.Panel:
     )
 
 
-def _offered(offset: str = "") -> str:
-    return f"project:vcc_inbound_offered_calls:today{{{PROJECT}}}{offset}"
+_offered: Final = partial(_counted, "vcc_inbound_offered_calls")
 
 
 def _a_week_ago() -> str:
@@ -209,20 +243,37 @@ def _a_week_ago() -> str:
 
 
 def _against_last_week() -> stat.Panel:
-    now = f"max by ({BY_PROJECT}) ({_offered()})"
-    change = queries.first_of(f"{now} / ({_a_week_ago()} > 0) - 1", f"{queries.NO_COMPARISON} + 0 * {now}")
+    now = f"max by ({BY_PROJECT}) ({_offered('')})"
+    base = queries.setting(SERVICE_LEVEL.target, PROJECT)
+    change = queries.first_of(
+        f"{queries.NOT_POLLED_NOW} + 0 * {base} and on (customer) ({queries.not_polled(CUSTOMER)})",
+        f"{now} / ({_a_week_ago()} > 0) - 1",
+        f"{queries.NO_COMPARISON} + 0 * {base}",
+    )
     shown = queries.spelt(f"round({now})", "shown", "$1", BY_PROJECT)
     panel = figure(
         "Calls today, against last week",
         "Calls that were answered or given up since midnight. The words compare with the same weekday of last week at"
         " the same time: a tenth more or less counts as the same.",
-        instant(queries.with_text(change, shown, now, BY_PROJECT), "{{shown}}"),
-        "no numbers",
+        instant(queries.with_text(change, shown, base, BY_PROJECT), "{{shown}}"),
+        NOTHING,
     )
-    words = ranges(
-        (0.1, 999, "▲ more than last week"), (-0.1, 0.1, "► as last week"), (-1, -0.1, "▼ fewer than last week")
+    codes = {
+        queries.NO_COMPARISON: "◦ nothing to compare with",
+        queries.NOT_POLLED_NOW: NO_JUDGEMENT[queries.NOT_POLLED],
+    }
+    return _worded(
+        panel.mappings(
+            [
+                exactly(codes),
+                *ranges(
+                    (0.1, 999, "▲ more than last week"),
+                    (-0.1, 0.1, "► as last week"),
+                    (-1, -0.1, "▼ fewer than last week"),
+                ),
+            ]
+        )
     )
-    return _worded(panel.mappings([exactly({queries.NO_COMPARISON: "◦ nothing to compare with"}), *words]))
 
 
 def _last_week() -> stat.Panel:
@@ -235,16 +286,14 @@ def _last_week() -> stat.Panel:
 
 
 def _late() -> stat.Panel:
-    late = queries.total(("answered_after", "abort_in_queue_after"), BY_PROJECT, PROJECT)
-    panel = figure(
+    return _plain(
         "Too late, today",
         "Callers who waited for the threshold or longer since midnight, whether they were answered then or gave up."
         " Laws that speak of each call are about this number.",
-        instant(late, "calls"),
-        "no numbers",
-        "none",
+        queries.total(("answered_after", "abort_in_queue_after"), BY_PROJECT, PROJECT),
+        "",
+        "calls since midnight",
     )
-    return panel.text(common.VizTextDisplayOptions().value_size(100))
 
 
 def _late_words() -> stat.Panel:
