@@ -21,7 +21,8 @@ from running import ROOT, Prometheus, fetch
 
 from tools.dashboards import colours
 from tools.dashboards.__main__ import FOLDER, files
-from tools.dashboards.wallboard import FRESH, GONE, OFF
+from tools.dashboards.panels import NO_JUDGEMENT
+from tools.dashboards.wallboard import FRESH, GONE, NOTHING, OFF
 from vcc_exporter.vocabulary import FAMILIES, STATISTICS
 
 Board = dict[str, Any]
@@ -239,6 +240,19 @@ def test_provisioning_loads_the_dashboards_and_a_data_source() -> None:
     sources = yaml.safe_load((folder / "datasources" / "prometheus.yaml").read_text())
     (source,) = sources["datasources"]
     assert (sources["apiVersion"], source["type"], source["access"]) == (1, "prometheus", "proxy")
+
+
+def test_the_document_explains_every_dashboard_and_every_word_of_the_wall() -> None:
+    """Each uid and title has its place in it, and so has each tile, and what the tiles say."""
+    document = (ROOT / "docs" / "dashboards.md").read_text()
+    for uid, board in BOARDS.items():
+        assert uid in document
+        assert board["title"] in document
+    for word in [*NO_JUDGEMENT.values(), NOTHING]:
+        assert word.lstrip("◦ ") in document, word
+    for panel in panels(BOARDS["vcc-wallboard"]):
+        if panel["gridPos"]["h"] > 4:
+            assert panel["title"].partition(",")[0] in document, panel["title"]
 
 
 # On a real Prometheus.
@@ -467,7 +481,7 @@ def expectation(
     elif number("vcc_up", customer=customer) == 0:
         why = "✕ not polled"
     elif calls is not None and calls < targets.min_calls:
-        why = "◦ too few calls to judge"
+        why = "◦ too few calls"
     elif value is None:
         why = "◦ not known yet"
     if why or value is None:
@@ -513,7 +527,7 @@ def test_old_numbers_are_told_apart_from_none(both: Both) -> None:
 def test_a_wall_without_an_exporter_judges_nothing(both: Both, title: str) -> None:
     """Where no number comes any more the tile is grey and says so."""
     said = tile(both.one, title, BANK, NOW + timedelta(minutes=30))
-    assert said == ("", "no numbers: is the exporter up?", colours.GREY)
+    assert said == ("", NOTHING, colours.GREY)
 
 
 def test_last_week_is_the_same_time_by_the_clock(both: Both) -> None:

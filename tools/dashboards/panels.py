@@ -83,7 +83,7 @@ def exactly(words: Mapping[Value, str], colours: Mapping[Value, str] | None = No
 
 
 NO_JUDGEMENT: Final[Mapping[int, str]] = {
-    queries.TOO_FEW: "◦ too few calls to judge",
+    queries.TOO_FEW: "◦ too few calls",
     queries.CLOSED: "◦ closed",
     queries.NOT_POLLED: "✕ not polled",
     queries.UNKNOWN: "◦ not known yet",

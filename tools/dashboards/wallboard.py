@@ -28,7 +28,7 @@ CUSTOMER: Final = 'customer="$customer"'
 PROJECT: Final = 'customer="$customer",project="$project"'
 BY_PROJECT: Final = "customer, project"
 
-NOTHING: Final = "no numbers: is the exporter up?"
+NOTHING: Final = "no numbers at all"
 
 FRESH, LATE, GONE, OFF = 0, 1, 2, 3
 """Codes for how old the numbers are."""
@@ -120,7 +120,7 @@ def _judged(title: str, description: str, promise: Promise, window: str, missed:
     return coloured(panel.mappings(judgement_words(missed)), JUDGED)
 
 
-def _worded(panel: stat.Panel, size: int = 100) -> stat.Panel:
+def _worded(panel: stat.Panel, size: int = 120) -> stat.Panel:
     """Show the name of a number, which says how much, above the number, which is said in words."""
     sizes = common.VizTextDisplayOptions().title_size(size).value_size(36)
     return panel.text_mode(common_models.BigValueTextMode.VALUE_AND_NAME).wide_layout(False).text(sizes)
@@ -259,7 +259,7 @@ def _against_last_week() -> stat.Panel:
         NOTHING,
     )
     codes = {
-        queries.NO_COMPARISON: "◦ nothing to compare with",
+        queries.NO_COMPARISON: "◦ no comparison",
         queries.NOT_POLLED_NOW: NO_JUDGEMENT[queries.NOT_POLLED],
     }
     return _worded(
