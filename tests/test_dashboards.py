@@ -154,6 +154,7 @@ def test_colours_are_told_apart_by_everybody_and_never_alone(uid: str) -> None:
     for panel in panels(board):
         defaults = panel["fieldConfig"]["defaults"]
         if len(defaults.get("thresholds", {}).get("steps", [])) > 1:
+            assert defaults["color"] == {"mode": "thresholds"}, panel["title"]
             assert defaults["mappings"], panel["title"]
 
 

@@ -58,6 +58,9 @@ JUDGED: Final = steps((None, GREY), (-1, BAD), (-NEAR, WARN), (0, GOOD), (1.5, G
 """Of a distance to a target. Grey also where there is no number at all."""
 
 
+BY_THRESHOLDS: Final = dashboard.FieldColor().mode(models.FieldColorModeId.THRESHOLDS)
+
+
 def ranges(*given: tuple[float | None, float | None, str]) -> list[models.ValueMapping]:
     """Return words for ranges, ends included; where two meet, the first counts."""
     return [
@@ -119,7 +122,8 @@ def figure(
 
 def coloured(panel: stat.Panel, thresholds: dashboard.ThresholdsConfig) -> stat.Panel:
     """Fill a number's panel with the colour of its judgement."""
-    return panel.color_mode(common_models.BigValueColorMode.BACKGROUND_SOLID).thresholds(thresholds)
+    solid = panel.color_mode(common_models.BigValueColorMode.BACKGROUND_SOLID)
+    return solid.thresholds(thresholds).color_scheme(BY_THRESHOLDS)
 
 
 def curves(
@@ -169,7 +173,7 @@ def timeline(
     return (
         panel.mappings(mappings)
         .thresholds(JUDGED)
-        .color_scheme(dashboard.FieldColor().mode(models.FieldColorModeId.THRESHOLDS))
+        .color_scheme(BY_THRESHOLDS)
         .merge_values(True)
         .show_value(common_models.VisibilityMode.AUTO)
         .fill_opacity(80)
@@ -195,6 +199,7 @@ def judged_cell(mappings: list[models.ValueMapping]) -> list[models.DynamicConfi
     return [
         _property("mappings", mappings),
         _property("thresholds", JUDGED.build()),
+        _property("color", {"mode": "thresholds"}),
         _property("custom.cellOptions", {"type": "color-background", "mode": "basic"}),
     ]
 
