@@ -66,6 +66,7 @@ FIRST: Final = Replica("exporter-0:10742")
 LAGGING: Final = Replica("exporter-1:10742", timedelta(minutes=2), 7)
 
 
+@cache
 def customers() -> tuple[Customer, ...]:
     """Return the customers as the exporter's config has them."""
     return config.parse(_CONFIG, "history", Path()).customers
