@@ -38,7 +38,9 @@ NOW: Final = datetime(2026, 3, 11, 16, 45, tzinfo=UTC)
 STEP: Final = timedelta(minutes=10)
 WEEK: Final = timedelta(weeks=1)
 HOUR: Final = timedelta(hours=1)
-STRETCHES: Final = ((NOW - WEEK - 18 * HOUR, NOW - WEEK + HOUR), (NOW - 18 * HOUR, NOW))
+STRETCHES: Final = ((NOW - WEEK - 18 * HOUR, NOW - WEEK + HOUR), (NOW - 19 * HOUR, NOW))
+MIDNIGHT: Final = datetime(2026, 3, 10, 22, 0, tzinfo=UTC)
+"""The breakdown service's day has just begun, and its last poll was of the day before."""
 KEY_LOST: Final = NOW - 3 * HOUR
 LOST_BY: Final = "dentist"
 POLL_BEFORE: Final = timedelta(seconds=20)
@@ -78,6 +80,8 @@ def instants() -> Iterator[datetime]:
         at = start
         while at <= end:
             yield at
+            if at < MIDNIGHT < at + STEP:
+                yield MIDNIGHT
             at += STEP
 
 

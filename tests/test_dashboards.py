@@ -15,14 +15,14 @@ from urllib.parse import urlencode
 import pytest
 import recorded
 import yaml
-from history import FIRST, KEY_LOST, LAGGING, LOST_BY, NOW, POLL_BEFORE, STEP, Past, customers, write
+from history import FIRST, KEY_LOST, LAGGING, LOST_BY, MIDNIGHT, NOW, POLL_BEFORE, STEP, Past, customers, write
 from prometheus_client import CollectorRegistry, ProcessCollector
 from running import ROOT, Prometheus, fetch
 
 from tools.dashboards import colours
 from tools.dashboards.__main__ import FOLDER, files
 from tools.dashboards.panels import NO_JUDGEMENT
-from tools.dashboards.wallboard import FRESH, GONE, NOTHING, OFF
+from tools.dashboards.wallboard import FRESH, GONE, NEW_DAY, NOTHING, OFF
 from vcc_exporter.vocabulary import FAMILIES, STATISTICS
 
 Board = dict[str, Any]
@@ -291,7 +291,7 @@ CHOSEN: Final[dict[str, dict[str, str]]] = {
     "vcc-exporter": {"instance": FIRST.instance},
 }
 """What is chosen on each dashboard; where nothing is, all."""
-MIDNIGHT: Final = NOW - timedelta(hours=16, minutes=40)
+MORNING: Final = NOW - timedelta(hours=16, minutes=40)
 
 
 def written_out(text: str, chosen: Mapping[str, str]) -> str:
@@ -309,7 +309,7 @@ def ask(prometheus: Prometheus, query: Query, chosen: Mapping[str, str], at: dat
     if query.instant:
         path = "/api/v1/query?" + urlencode({**asked, "time": at.timestamp()})
     else:
-        span = {"start": MIDNIGHT.timestamp(), "end": at.timestamp(), "step": STEP.seconds}
+        span = {"start": MORNING.timestamp(), "end": at.timestamp(), "step": STEP.seconds}
         path = "/api/v1/query_range?" + urlencode({**asked, **span})
     status, body, _ = fetch(prometheus.url + path)
     answer = json.loads(body)
@@ -377,7 +377,7 @@ def offered(prometheus: Prometheus, variable: Mapping[str, Any], chosen: Mapping
     query = written_out(variable["query"], chosen)
     labels = re.fullmatch(r"label_values\((.+), (\w+)\)", query)
     if labels:
-        span = {"match[]": labels[1], "start": MIDNIGHT.timestamp(), "end": NOW.timestamp()}
+        span = {"match[]": labels[1], "start": MORNING.timestamp(), "end": NOW.timestamp()}
         return {(value, value) for value in prometheus.get(f"/api/v1/label/{labels[2]}/values?{urlencode(span)}")}
     asked = re.fullmatch(r"query_result\((.+)\)", query)
     assert asked, query
@@ -511,6 +511,13 @@ def test_the_age_of_the_numbers_cannot_be_missed(both: Both) -> None:
         assert tile(both.one, title, {"customer": customer, "project": PROJECTS[customer][0]}) == expected
     half_an_hour_later = NOW + timedelta(minutes=30)
     assert tile(both.one, title, BANK, half_an_hour_later) == ("", "✕ NO ANSWER AT ALL", colours.BAD)
+
+
+def test_midnight_is_no_alarm(both: Both) -> None:
+    """Until the new day's first answer there are no numbers, which the wall explains without a colour that alarms."""
+    mappings = panel_of("vcc-wallboard", "Age of these numbers")["fieldConfig"]["defaults"]["mappings"]
+    shown = tile(both.one, "Age of these numbers", {"customer": "roadside", "project": "301"}, MIDNIGHT)
+    assert shown == ("under 1 min", words(mappings, NEW_DAY), colours.GREY)
 
 
 def test_old_numbers_are_told_apart_from_none(both: Both) -> None:

@@ -30,7 +30,7 @@ BY_PROJECT: Final = "customer, project"
 
 NOTHING: Final = "no numbers at all"
 
-FRESH, LATE, GONE, OFF = 0, 1, 2, 3
+FRESH, LATE, GONE, OFF, NEW_DAY = range(5)
 """Codes for how old the numbers are."""
 
 
@@ -159,6 +159,7 @@ def _as_of() -> stat.Panel:
     shown = f'label_replace({minutes}, "shown", "under 1 min", "shown", "0 min")'
     code = queries.first_of(
         f"{OFF} + 0 * ({age}) and on (customer) ({queries.inactive(CUSTOMER)})",
+        f"{NEW_DAY} + 0 * ({age} < 300) unless on (customer) {queries.DAY}{{{CUSTOMER}}}",
         f"{GONE} + 0 * ({age}) unless on (customer) {queries.DAY}{{{CUSTOMER}}}",
         f"{LATE} + 0 * ({age}) and on (customer) ({queries.not_polled(CUSTOMER)} or {queries.overdue(CUSTOMER)})",
         f"{FRESH} + 0 * ({age})",
@@ -171,7 +172,13 @@ def _as_of() -> stat.Panel:
         instant(text, "{{shown}}"),
         "✕ NO ANSWER AT ALL",
     )
-    words = {FRESH: "▲ up to date", LATE: "▼ OLD: no new answer", GONE: "✕ TOO OLD TO SHOW", OFF: "◦ outside its hours"}
+    words = {
+        FRESH: "▲ up to date",
+        LATE: "▼ OLD: no new answer",
+        GONE: "✕ TOO OLD TO SHOW",
+        OFF: "◦ outside its hours",
+        NEW_DAY: "◦ a new day begins",
+    }
     thresholds = steps((None, BAD), (FRESH, GOOD), (LATE, WARN), (GONE, BAD), (OFF, GREY))
     return coloured(_worded(panel.mappings([exactly(words)]), 84), thresholds)
 
