@@ -336,6 +336,15 @@ def test_every_query_finds_something(both: Both, uid: str) -> None:
 
 
 @every_board
+def test_no_choice_makes_a_query_fail(both: Both, uid: str) -> None:
+    """Whichever customer is chosen, and with all exporters at once, each query has an answer, if an empty one."""
+    for query in queries(BOARDS[uid]):
+        for customer, projects in PROJECTS.items():
+            answer = ask(both.two, query, {"customer": customer, "project": projects[-1]})
+            assert not isinstance(answer, str), (query, customer, answer)
+
+
+@every_board
 def test_two_exporters_give_the_answers_of_one(both: Both, uid: str) -> None:
     """A second exporter, which lags and has other numbers, changes no answer about calls, nor any of the first one."""
     for query in queries(BOARDS[uid]):

@@ -64,62 +64,65 @@ def _all(name: str) -> str:
 # Today.
 
 
+_FIGURES: Final = (
+    ("Calls", "Calls that were answered or given up in a queue since midnight.", _sum("offered_calls"), "none"),
+    ("Answered", "Calls that an agent answered.", _sum("answered_calls"), "none"),
+    ("Given up", "Calls whose callers hung up in a queue, early ones included.", _sum("abandoned_calls"), "none"),
+    (
+        "Answered in time",
+        "The part of the calls that was answered before the threshold.",
+        _part("answered_in_time_calls", "offered_calls"),
+        "percentunit",
+    ),
+    (
+        "Given up, part",
+        "The part of the calls that was given up in a queue.",
+        _part("abandoned_calls", "offered_calls"),
+        "percentunit",
+    ),
+    (
+        "Given up, without early ones",
+        "The same without those who hung up within five seconds, on both sides.",
+        _part("abandoned_without_early_calls", "offered_without_early_calls"),
+        "percentunit",
+    ),
+    (
+        "In time, without early ones",
+        "The part answered before the threshold, with those who hung up within five seconds taken out.",
+        _part("answered_in_time_calls", "offered_without_early_calls"),
+        "percentunit",
+    ),
+    (
+        "Mean wait",
+        "How long those who were answered had waited in a queue, on average.",
+        _part("answer_wait_seconds", "answered_calls"),
+        "s",
+    ),
+    (
+        "Mean talk",
+        "How long the talks of the answered calls took, on average.",
+        _part("talk_seconds", "answered_calls"),
+        "s",
+    ),
+    (
+        "Too late",
+        "Calls that waited for the threshold or longer, answered then or given up.",
+        f"{_all('answered_after')} + {_all('abort_in_queue_after')}",
+        "none",
+    ),
+    ("Calls, last hour", "Calls of the last hour.", _sum("offered_calls", "increase1h"), "none"),
+    (
+        "Age of the numbers",
+        "How long ago the vendor last answered: all numbers are as of then.",
+        queries.age(CUSTOMER),
+        "dtdurations",
+    ),
+)
+"""Title, description, query and unit of each number of the day."""
+
+
 def _today() -> list[stat.Panel]:
-    given = (
-        ("Calls", "Calls that were answered or given up in a queue since midnight.", _sum("offered_calls"), "none"),
-        ("Answered", "Calls that an agent answered.", _sum("answered_calls"), "none"),
-        ("Given up", "Calls whose callers hung up in a queue, early ones included.", _sum("abandoned_calls"), "none"),
-        (
-            "Answered in time",
-            "The part of the calls that was answered before the threshold.",
-            _part("answered_in_time_calls", "offered_calls"),
-            "percentunit",
-        ),
-        (
-            "Given up, part",
-            "The part of the calls that was given up in a queue.",
-            _part("abandoned_calls", "offered_calls"),
-            "percentunit",
-        ),
-        (
-            "Given up, without early ones",
-            "The same without those who hung up within five seconds, on both sides.",
-            _part("abandoned_without_early_calls", "offered_without_early_calls"),
-            "percentunit",
-        ),
-        (
-            "In time, without early ones",
-            "The part answered before the threshold, with those who hung up within five seconds taken out.",
-            _part("answered_in_time_calls", "offered_without_early_calls"),
-            "percentunit",
-        ),
-        (
-            "Mean wait",
-            "How long those who were answered had waited in a queue, on average.",
-            _part("answer_wait_seconds", "answered_calls"),
-            "s",
-        ),
-        (
-            "Mean talk",
-            "How long the talks of the answered calls took, on average.",
-            _part("talk_seconds", "answered_calls"),
-            "s",
-        ),
-        (
-            "Too late",
-            "Calls that waited for the threshold or longer, answered then or given up.",
-            f"{_all('answered_after')} + {_all('abort_in_queue_after')}",
-            "none",
-        ),
-        ("Calls, last hour", "Calls of the last hour.", _sum("offered_calls", "increase1h"), "none"),
-        (
-            "Age of the numbers",
-            "How long ago the vendor last answered: all numbers are as of then.",
-            queries.age(CUSTOMER),
-            "dtdurations",
-        ),
-    )
-    panels = [figure(title, words, instant(text, title), "not known", unit) for title, words, text, unit in given]
+    panels = [figure(title, words, instant(text, title), "not known", unit) for title, words, text, unit in _FIGURES]
     return [panel.span(4).height(4) for panel in panels]
 
 
