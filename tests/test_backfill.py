@@ -20,7 +20,7 @@ from vcc_exporter.client import PROJECTS, Question
 from vcc_exporter.config import Customer
 from vcc_exporter.oneshot import Verdict
 from vcc_exporter.simulator import Reply, Simulator
-from vcc_exporter.vocabulary import STATISTICS
+from vcc_exporter.vocabulary import RESULT_MEANINGS, STATISTICS, Result
 
 pytestmark = pytest.mark.usefixtures("no_environment")
 
@@ -461,7 +461,7 @@ def test_an_answer_about_other_days_is_not_kept(api: Simulator, clock: SetClock,
     api.answer("bank", [row(1, 1, date="20260101")])
     assert failure(wanted, clock, bank(api)) == (
         "invalid_response: not a usable answer: none of 1 row is of a day that was asked for: "
-        f"{OTHER_DATE} (20260101 for 20260320); check url: a login page or another service may answer there"
+        f"{OTHER_DATE} (20260101 for 20260320); {RESULT_MEANINGS[Result.INVALID_RESPONSE][1]}"
     )
     assert list(wanted.parts.iterdir()) == []
 

@@ -154,7 +154,10 @@ def test_projects_that_cannot_be_compared_are_no_fault(api: Simulator, clock: Se
     api.misbehave("bank", "server_error", path="projects")
     assert line(listed, clock) == f"{good}/v2/projects: HTTP 500: the API has a fault of its own (error.internal)"
     api.misbehave("bank", "html", path="projects")
-    assert line(listed, clock) == f"{good}/v2/projects: not a usable answer: it is no JSON"
+    assert (
+        line(listed, clock)
+        == f"{good}/v2/projects: not a usable answer: it is no JSON but a web page, such as a login's"
+    )
 
 
 # Verdicts: bad.
@@ -167,7 +170,7 @@ FAULTS: Final = {
     "rejected": "rejected: HTTP 417: it cannot read an option: check teams, the ids of projects and sla in the config "
     "(error.argument_format_error)",
     "rate_limited": "rate_limited: HTTP 429: asked too often: make poll.interval longer (error.too_many_requests); "
-    "it asks for a pause of 30s",
+    "it asks for a pause of 30 s",
     "server_error": "server_error: HTTP 500: the API has a fault of its own (error.internal); "
     "wait; where it lasts, ask the vendor",
     "proxy_auth": "unreachable: HTTP 407: the proxy wants other credentials (proxy_url) (error.proxy); "
@@ -178,11 +181,11 @@ FAULTS: Final = {
     "reset": "unreachable: the connection was closed before any answer; "
     "check url, proxy_url, ca_file, the name's resolution and the firewall",
     "short_body": "invalid_response: the answer was cut short; "
-    "check url: a login page or another service may answer there",
-    "html": "invalid_response: not a usable answer: it is no JSON; "
-    "check url: a login page or another service may answer there",
+    "check url where a web page answers, timezone where rows are of another day; else wait, or ask the vendor",
+    "html": "invalid_response: not a usable answer: it is no JSON but a web page, such as a login's; "
+    "check url where a web page answers, timezone where rows are of another day; else wait, or ask the vendor",
     "errors_in_200": "invalid_response: not a usable answer: it reports errors: error.internal; "
-    "check url: a login page or another service may answer there",
+    "check url where a web page answers, timezone where rows are of another day; else wait, or ask the vendor",
     "other_day": "invalid_response: rows came dated 20260310 for 20260311, which is today in Europe/Budapest: "
     "check timezone",
 }

@@ -27,6 +27,11 @@ def at(simulator: Simulator) -> str:
     return f"--at={simulator.url}"
 
 
+def told(words: str, at: str) -> str:
+    """Return what a rehearsal prints: how it stands now, and with which simulator."""
+    return f"{words}\n(the simulator at {at.removeprefix('--at=')})\n"
+
+
 def status(simulator: Simulator) -> int:
     """Return how the bank's API answers."""
     url = f"{simulator.url}/v2/projects"
@@ -35,20 +40,20 @@ def status(simulator: Simulator) -> int:
 
 def test_a_fault_begins_and_ends(simulator: Simulator, at: str) -> None:
     """The API of the one call centre misbehaves until all is well again, and each time the command says so."""
-    assert rehearse("bank", "unauthorized", at) == (0, "bank: unauthorized\n", "")
+    assert rehearse("bank", "unauthorized", at) == (0, told("bank: unauthorized", at), "")
     assert status(simulator) == 401
     assert simulator.active("webshop") == []
-    assert rehearse("bank", "server_error", at) == (0, "bank: server_error\n", "")
+    assert rehearse("bank", "server_error", at) == (0, told("bank: server_error", at), "")
     assert status(simulator) == 500
-    assert rehearse("bank", "surge", at) == (0, "bank: server_error, surge\n", "")
-    assert rehearse("bank", "well", at) == (0, "bank: all is well\n", "")
+    assert rehearse("bank", "surge", at) == (0, told("bank: server_error, surge", at), "")
+    assert rehearse("bank", "well", at) == (0, told("bank: all is well", at), "")
     assert status(simulator) == 200
-    assert rehearse("bank", "well", at) == (0, "bank: all is well\n", "")
+    assert rehearse("bank", "well", at) == (0, told("bank: all is well", at), "")
 
 
 def test_a_fault_has_options(simulator: Simulator, at: str) -> None:
     """For so many requests, for one path, and the like."""
-    assert rehearse("bank", "unauthorized", "first=2", "path=projects", at) == (0, "bank: unauthorized\n", "")
+    assert rehearse("bank", "unauthorized", "first=2", "path=projects", at) == (0, told("bank: unauthorized", at), "")
     assert [status(simulator) for _ in range(3)] == [401, 401, 200]
 
 

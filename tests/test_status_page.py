@@ -316,8 +316,8 @@ def test_the_figures_of_a_project_and_its_queues() -> None:
     assert project == [
         "Support 370 in time: under 20 s",
         *numbers,
-        "75.0 % ✓(target reached)of 72.5 %",
-        "10.0 % ✕(target missed)of 4 %",
+        "75.0 % ✓(target reached)min. 72.5 %",
+        "10.0 % ✕(target missed)max. 4 %",
         *means,
     ]
     assert hotline == ["Hotline 908", *numbers, "75.0 %", "10.0 %", *means]
@@ -382,7 +382,7 @@ def test_a_queue_without_calls_is_zeros_and_dashes() -> None:
     section = shown(state).one("section", "card")
     project, queue = lines_of(section)
     assert queue == ["908", "0", "0", "0", "0", "–", "–", "–", "–"]
-    assert project[1:] == ["0", "0", "0", "0", "–of 80 %", "–of 5 %", "–", "–"]
+    assert project[1:] == ["0", "0", "0", "0", "–min. 80 %", "–max. 5 %", "–", "–"]
     assert section.all("svg") == section.all("span", "verdict") == []
 
 
@@ -400,7 +400,7 @@ def test_a_statistic_that_the_api_left_out_is_a_question_mark() -> None:
     lacking = tuple(None if name == "answered_after" else value for name, value in zip(NAMES, BUSY, strict=True))
     page = shown(polled(NEW, NOON, {(370, 908): lacking, (370, 909): BUSY}), chosen=("acme",))
     project, queue, other = lines_of(page)
-    assert project[1:] == ["150", "?", "20", "6", "–of 80 %", "–of 5 %", "–", "–"]
+    assert project[1:] == ["150", "?", "20", "6", "–min. 80 %", "–max. 5 %", "–", "–"]
     assert queue[1:] == ["75", "?", "10", "3", "–", "–", "–", "–"]
     assert other[5] == "75.0 %"
     raw = {
@@ -745,7 +745,8 @@ def test_the_picture_is_to_scale() -> None:
         "Calls by half hour, up to 30: in time, above them late, on top gave up"
     )
     assert page.one("svg").attributes["aria-label"] == (
-        "Calls by half hour of today, as the polls saw them. 00:30 to 01:00: 20 in time, 5 late, 5 gave up."
+        "Calls by half hour of today, as the polls saw them: 00:00 to 00:30: 10 in time, 5 late, 0 gave up; "
+        "00:30 to 01:00: 20 in time, 5 late, 5 gave up."
     )
 
 

@@ -284,7 +284,14 @@ def _decode(body: bytes) -> Any:
     except RecursionError:
         raise AnswerError("it is nested too deeply") from None
     except ValueError:
-        raise AnswerError("it is no JSON") from None
+        raise AnswerError(f"it is no JSON{_what_else(body)}") from None
+
+
+def _what_else(body: bytes) -> str:
+    begin = body[:1000].lstrip()
+    if begin.startswith(b"<"):
+        return " but a web page, such as a login's"
+    return ": it breaks off, or is garbled" if begin.startswith(b"{") else ""
 
 
 def _response(body: bytes) -> list[Any]:
@@ -358,4 +365,6 @@ def _values(row: Mapping[str, Any]) -> Values | Rejection:
 def _show(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.15g}"
-    return shorten(str(value) if isinstance(value, str | bool) or value is None else type(value).__name__, 40)
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    return shorten(value if isinstance(value, str) else type(value).__name__, 40)

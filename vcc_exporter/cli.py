@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import os
+import re
 import shlex
 import signal
 import sys
@@ -165,7 +166,8 @@ def _parser() -> argparse.ArgumentParser:
         if flag.default is False:
             parser.add_argument(flag.name, action="store_true", help=flag.help, **options)
         else:
-            options |= {"type": _reader(flag), "choices": flag.values or None}
+            word = re.split(r"[.-]", flag.name)[-1].upper()
+            options |= {"type": _reader(flag), "choices": flag.values or None, "metavar": None if flag.values else word}
             action = "append" if flag.repeatable else "store"
             words = "; ".join(filter(None, (flag.help, flag.otherwise)))
             parser.add_argument(flag.name, action=action, help=words, **options)

@@ -227,7 +227,7 @@ class Session:
         # From None: what the libraries raised may quote what came, and what came may quote the key.
         if self._abandoned:
             raise AbandonedError from None
-        if deadline.passed:
+        if deadline.passed or (problem and problem.result is Result.TIMEOUT):
             raise PollError(Result.TIMEOUT, f"no whole answer within {self._timeout_s:g} s") from None
         if problem:
             raise problem from None
@@ -294,6 +294,7 @@ _BY_STATUS: Final[dict[int, tuple[Result, str]]] = {
         Result.FORBIDDEN,
         "the key does not allow this resource or query, or this machine's address is not registered with the vendor",
     ),
+    404: (Result.REJECTED, "nothing is at this address: check url"),
     407: (Result.UNREACHABLE, "the proxy wants other credentials (proxy_url)"),
     429: (Result.RATE_LIMITED, "asked too often: make poll.interval longer"),
 }

@@ -22,10 +22,9 @@ from vcc_exporter.oneshot import (
     no_list_words,
     rejected_words,
     teams_words,
-    unusable,
     why,
 )
-from vcc_exporter.poll import months, questions
+from vcc_exporter.poll import months, questions, unusable
 from vcc_exporter.times import Clock
 from vcc_exporter.vocabulary import NO_QUEUE, STATISTICS
 

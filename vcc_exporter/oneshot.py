@@ -11,6 +11,7 @@ and those before it are done. A verdict is one of these:
 """
 
 import logging
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -21,7 +22,6 @@ from typing import Final, TypeVar
 
 from vcc_exporter import times
 from vcc_exporter.answer import (
-    OTHER_DATE,
     Answer,
     AnswerError,
     ProjectEntry,
@@ -32,7 +32,7 @@ from vcc_exporter.answer import (
 from vcc_exporter.client import PROJECTS, PollError, Session
 from vcc_exporter.config import Customer
 from vcc_exporter.network import Network
-from vcc_exporter.poll import questions, requests_a_day, requests_a_poll, together
+from vcc_exporter.poll import questions, requests_a_day, requests_a_poll, together, unusable
 from vcc_exporter.times import Clock
 from vcc_exporter.vocabulary import RESULT_MEANINGS, Result
 
@@ -166,15 +166,6 @@ def _ask_today(customer: Customer, session: Session, clock: Clock) -> tuple[Answ
     return together(answers), slowest_s
 
 
-def unusable(customer: Customer, session: Session, error: AnswerError) -> PollError:
-    """Return the error for an answer that is none, in words for whoever wrote the config."""
-    other = next((rejection for rejection in error.rejections if rejection.cause == OTHER_DATE), None)
-    words = f"not a usable answer: {error}"
-    if other:
-        words = f"rows came dated {other.example}, which is today in {customer.zone.key}: check timezone"
-    return PollError(Result.INVALID_RESPONSE, session.redact(words))
-
-
 def _rows(answer: Answer) -> str:
     if answer.rows:
         return f"{counted(answer.rows, 'row')}, the zone seems right"
@@ -208,7 +199,7 @@ def why(customer: Customer, session: Session, clock: Clock, error: PollError) ->
     """Say what is wrong and what to do about it."""
     said = f"{error.result}: {error.message}"
     if error.retry_after:
-        said += f"; it asks for a pause of {times.format_duration(error.retry_after)}"
+        said += f"; it asks for a pause of {math.ceil(error.retry_after.total_seconds())} s"
     if error.result is Result.FORBIDDEN:
         return said + _whose_fault(session, clock)
     if error.result in _ADVISED and not _TOLD.search(said):

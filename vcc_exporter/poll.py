@@ -13,7 +13,17 @@ from datetime import date, datetime, timedelta
 from typing import Final
 
 from vcc_exporter import times
-from vcc_exporter.answer import Answer, AnswerError, Pair, Rejection, Scope, read_pairs, read_projects, read_statistics
+from vcc_exporter.answer import (
+    OTHER_DATE,
+    Answer,
+    AnswerError,
+    Pair,
+    Rejection,
+    Scope,
+    read_pairs,
+    read_projects,
+    read_statistics,
+)
 from vcc_exporter.client import PROJECTS, AbandonedError, PollError, Question, Session
 from vcc_exporter.config import Customer
 from vcc_exporter.network import Network
@@ -89,6 +99,15 @@ def together(answers: list[Answer]) -> Answer:
         rejected_pairs=frozenset().union(*(answer.rejected_pairs for answer in answers)),
         rejections=tuple(rejection for answer in answers for rejection in answer.rejections),
     )
+
+
+def unusable(customer: Customer, session: Session, error: AnswerError) -> PollError:
+    """Return the error for an answer that is none, in words for whoever wrote the config."""
+    other = next((rejection for rejection in error.rejections if rejection.cause == OTHER_DATE), None)
+    words = f"not a usable answer: {error}"
+    if other:
+        words = f"rows came dated {other.example}, which is today in {customer.zone.key}: check timezone"
+    return PollError(Result.INVALID_RESPONSE, session.redact(words))
 
 
 # One customer's polls.
@@ -219,7 +238,7 @@ class Poller:
             try:
                 answers.append(read_statistics(body, day, scope))
             except AnswerError as error:
-                raise PollError(Result.INVALID_RESPONSE, work.session.redact(f"not a usable answer: {error}")) from None
+                raise unusable(work.customer, work.session, error) from None
         return together(answers)
 
     def _succeeded(self, work: _Work, day: date, began: Moment, answer: Answer) -> CustomerState | None:

@@ -286,6 +286,11 @@ def ago(instant: datetime, now: datetime) -> str:
     return f"{words} ago" if away > timedelta() else f"in {words}"
 
 
+def until(due: datetime, now: datetime) -> str:
+    """Write when a poll is due; one that should have begun has, or waits for its turn."""
+    return ago(due, now) if due > now else "due now"
+
+
 def _apart(time: timedelta) -> str:
     seconds = time // timedelta(seconds=1)
     for unit, length, most in (("s", 1, 120), ("min", 60, 7200), ("h", 3600, 172800)):
@@ -315,6 +320,8 @@ def _environment() -> Environment:
         "clock_face": clock_face,
         "count": count,
         "local": local,
+        "until": until,
+        "up": lambda value: math.ceil(value) if math.isfinite(value) else value,
         "percent": percent,
         "percent_up": partial(percent, upwards=True),
     }

@@ -191,7 +191,7 @@ RESULT_MEANINGS: Final[dict[Result, tuple[str, str]]] = {
     ),
     Result.INVALID_RESPONSE: (
         "not the documented answer: a redirect, no JSON, errors in it, cut short, too large, no usable row",
-        "check url: a login page or another service may answer there",
+        "check url where a web page answers, timezone where rows are of another day; else wait, or ask the vendor",
     ),
 }
 """What each result means and what to do about it, for logs, the page for people and the README."""

@@ -357,7 +357,7 @@ def test_a_refresh_keeps_the_focus_and_the_place(browser: Browser, url: str, day
         assert page.evaluate("[document.activeElement.id, scrollY]") == ["scroll", 333]
         assert page.evaluate("document.getElementById('scroll').scrollLeft") == 77
         page.keyboard.press("ArrowRight")
-        page.wait_for_function("document.getElementById('scroll').scrollLeft > 77")
+        eventually(lambda: page.evaluate("document.getElementById('scroll').scrollLeft > 77"), "a step to the right")
         page.locator("#metrics").focus()
         day.clock.advance(timedelta(seconds=5))
         refresh(page)
@@ -475,6 +475,6 @@ def test_the_policy_stops_what_is_not_the_pages_own(browser: Browser, url: str) 
             }
             """
         )
-        page.wait_for_function("document.querySelector('body > img').complete")
+        eventually(lambda: page.evaluate("document.querySelector('body > img').complete"), "the end of the image")
         assert page.evaluate("window.owned") is None
         assert len([complaint for complaint in seen.complaints if "Content Security Policy" in complaint]) == 2

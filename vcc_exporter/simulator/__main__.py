@@ -64,6 +64,8 @@ def rehearse(url: str, customer: str, fault: str, options: list[str]) -> int:
         return 1
     good = answer.status == HTTPStatus.OK
     (sys.stdout if good else sys.stderr).write(text if text.endswith("\n") else f"{text}\n")
+    if good and fault:
+        sys.stdout.write(f"(the simulator at {url})\n")
     return 0 if good else 1
 
 
@@ -79,7 +81,7 @@ def serve(host: str, port: int, seed: int) -> int:
         sys.stderr.write(f"cannot listen on {host}:{port}: {error.strerror}\n")
         return 1
     keys = "".join(f"  user {centre.customer}, key {centre.key}\n" for centre in simulator.centres.values())
-    sys.stdout.write(f"{simulator.url}\n{keys}faults: {simulator.url}{CONTROL}\n")
+    sys.stdout.write(f"{simulator.url}\n{keys}faults: {simulator.url}{CONTROL}\nCtrl-C ends this.\n")
     sys.stdout.flush()
     stopped.wait()
     simulator.stop()
