@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -304,7 +304,8 @@ def make_past(stack: Stack, exporter: Part, instance: str, length: timedelta, on
         asked = [*made, f"--first={first.timestamp()}", f"--last={last.timestamp()}", f"--parts={parts}"]
         return [[*asked, f"--part={part}"] for part in range(parts)]
 
-    shown = _progress(2 * sum(-((first - last) // QUARTER) for first, last in stretches(begin, now)), length)
+    whole = 2 * sum(-((first - last) // QUARTER) for first, last in stretches(begin, now))
+    shown = _progress(whole, length)
     pieces = weekly(begin, now, only) if only else []
     stack.run(
         shown, *(c for piece in pieces for c in commands(*piece)), *([] if pieces else commands(begin, now, PARTS))
@@ -336,7 +337,7 @@ def _progress(whole: int, length: timedelta) -> Callable[[int], None]:
 # What it says.
 
 
-def screen(ports: Ports, simulator: str) -> str:
+def screen(ports: Ports, simulator: str, length: timedelta | None) -> str:
     """Return where to look and what to try, with the simulator's address where that is not the usual one."""
     python = Path(sys.executable)
     program = shlex.quote(os.path.relpath(python, ROOT) if ROOT in python.parents else str(python))
@@ -344,31 +345,38 @@ def screen(ports: Ports, simulator: str) -> str:
     # Of a customer that is closed nobody is told.
     centre = busiest(Clock().now())
     tries = {
-        "unauthorized": "its key is refused: VccCredentialsRefused, in about 2 minutes",
+        "unauthorized": "its key is refused: VccCredentialsRefused, in two to three minutes",
         "well": "... and is good again",
         f"understaffed agents={max(centre.agents) // 3}": "agents go home: VccServiceLevelLow, in about half an hour",
-        "calls_stopped": "no call comes in: VccCallsStopped, in about 40 minutes",
+        "calls_stopped": "no call comes in: VccCallsStopped, in 40 to 50 minutes",
     }
     prometheus = f"http://localhost:{ports.prometheus}"
     # Prometheus 2 as Debian builds it has only the pages that 3 has no more.
     pages = f"{prometheus}/classic" if _answers(f"{prometheus}/classic/alerts") else prometheus
+    places = {
+        f"http://localhost:{ports.exporter}/": "today's calls, for people",
+        f"{pages}/alerts": "what Prometheus watches for",
+        f"{pages}/graph": f"what it knows{f' of {length.days} days' if length and length.days else ''}",
+        f"http://localhost:{ports.alertmanager}/": "Alertmanager's page; Debian's has none",
+    }
     return _SCREEN.format(
-        page=f"http://localhost:{ports.exporter}/",
-        pages=pages,
-        alertmanager=f"http://localhost:{ports.alertmanager}",
-        tries="".join(f"  {command} {centre.customer} {what}\n      {words}\n" for what, words in tries.items()),
+        places=_table(places, max(map(len, places))),
+        alertmanager=ports.alertmanager,
+        tries=_table({f"{command} {centre.customer} {what}": f"\n      {words}" for what, words in tries.items()}, 0),
     )
+
+
+def _table(lines: Mapping[str, str], width: int) -> str:
+    return "".join(f"  {line:{width}}   {words}\n" if width else f"  {line}{words}\n" for line, words in lines.items())
 
 
 _SCREEN: Final = """\
 vcc-exporter with Prometheus and Alertmanager, a demo: all on this machine, every caller simulated
 
-  {page}    today's calls, for people
-  {pages}/alerts    what Prometheus watches for
-  {pages}/graph    what it knows; try, over two weeks:
-      sum by (customer) (vcc_inbound_answered_before_calls)
-  {alertmanager}    Alertmanager; where it has no page:
-      amtool --alertmanager.url={alertmanager} alert
+{places}
+Ask Prometheus, and Alertmanager:
+  sum by (customer) (vcc_inbound_answered_before_calls)
+  amtool --alertmanager.url=http://localhost:{alertmanager} alert
 
 Rehearse from a second terminal, in this folder:
 {tries}
@@ -448,7 +456,7 @@ def run(flags: argparse.Namespace, wish: Wish) -> None:
         )
         _until_ready(stack, "Prometheus", ports.prometheus)
         at = re.search(r"--at=(\S+)", exporter.output.read_text(errors="replace"))
-        _write(sys.stdout, screen(ports, at[1] if at else ""))
+        _write(sys.stdout, screen(ports, at[1] if at else "", flags.history))
         stack.attend(lambda: False)
 
 
