@@ -56,11 +56,11 @@ def simulator() -> Iterator[Simulator]:
 
 
 @pytest.fixture
-def start_prometheus(tmp_path: Path) -> Iterator[Callable[[list[dict[str, Any]]], Prometheus]]:
-    """Start a real Prometheus with these scrape configs."""
+def start_prometheus(tmp_path: Path) -> Iterator[Callable[..., Prometheus]]:
+    """Start a real Prometheus with these scrape configs and further flags; its data are in `tsdb`."""
     with ExitStack() as stack:
 
-        def start(jobs: list[dict[str, Any]]) -> Prometheus:
+        def start(jobs: list[dict[str, Any]], *flags: str) -> Prometheus:
             config = {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": jobs}
             path = tmp_path / "prometheus.yml"
             path.write_text(json.dumps(config))
@@ -72,6 +72,7 @@ def start_prometheus(tmp_path: Path) -> Iterator[Callable[[list[dict[str, Any]]]
                 f"--storage.tsdb.path={tmp_path / 'tsdb'}",
                 f"--web.listen-address=127.0.0.1:{port}",
                 "--log.level=warn",
+                *flags,
             ]
             process = subprocess.Popen(command, stdout=output, stderr=output)  # noqa: S603
             stack.callback(end, process)

@@ -15,12 +15,14 @@ from support import DATA, statistics_body
 from vcc_exporter.answer import (
     AMBIGUOUS,
     DUPLICATE,
+    NO_DATE,
     NO_IDS,
     NOT_ASKED,
     NOT_FINITE,
     OTHER_DATE,
     Answer,
     AnswerError,
+    Days,
     Pair,
     ProjectEntry,
     Rejection,
@@ -37,6 +39,8 @@ from vcc_exporter.answer import (
 from vcc_exporter.vocabulary import STATISTICS
 
 DAY: Final = date(2026, 3, 11)
+FIRST: Final = date(2026, 3, 1)
+"""Of several days, of which the last is `DAY`."""
 EVERYTHING: Final = Scope()
 KEYS: Final = {key for statistic in STATISTICS for key in (statistic.name, statistic.key)}
 ANY_SPEED: Final = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -414,7 +418,7 @@ def test_any_other_shape_is_no_answer(name: str) -> None:
     for read in (
         lambda: read_statistics(body, DAY, EVERYTHING),
         lambda: read_pairs(body, DAY, DAY, EVERYTHING),
-        lambda: read_days(body, DAY, DAY, EVERYTHING),
+        lambda: read_days(body, FIRST, DAY, EVERYTHING),
         lambda: read_projects(body),
     ):
         with pytest.raises(AnswerError, match=re.escape(words)) as caught:
@@ -485,7 +489,7 @@ def assert_answer_or_error(body: bytes) -> None:
             assert_printable(rejection)
     try:
         read_pairs(body, DAY, DAY, EVERYTHING)
-        for rejection in read_days(body, DAY, DAY, EVERYTHING)[1]:
+        for rejection in read_days(body, FIRST, DAY, EVERYTHING).rejections:
             assert_printable(rejection)
         names = read_projects(body)
     except AnswerError as error:
@@ -547,20 +551,92 @@ def test_pairs_need_ids_and_no_numbers() -> None:
     assert pairs([]) == set()
 
 
-def test_the_days_of_a_pair_are_rows_of_their_own() -> None:
-    """Each day's usable row comes once; a row twice, of another day or without numbers is told with its cause."""
-    days: list[Any] = [20260301, 20260311, "20260311", 20260312, None]
-    rows: list[Any] = [{"projectid": 1, "queueid": 2, "date": day, "lab": i} for i, day in enumerate(days)]
-    bad = {"projectid": 1, "queueid": 2, "date": 20260302, "lab": "x"}
-    usable, rejections = read_days(response_of([*rows, bad, 7]), date(2026, 3, 1), DAY, EVERYTHING)
-    place = [statistic.key for statistic in STATISTICS].index("lab")
-    assert [(pair, values[place]) for pair, values in usable] == [((1, 2), 0), ((1, 2), 1), ((1, 2), 4)]
-    assert [(rejection.cause, rejection.example) for rejection in rejections] == [
-        (DUPLICATE, "project 1, queue 2, 20260311"),
-        (OTHER_DATE, "20260312 for 20260301"),
-        (NOT_FINITE, "last_answered_before: x"),
-        (NO_IDS, "no object: 7"),
-    ]
+def dated(day: Any, queue: Any = 2, lab: Any = 1) -> dict[str, Any]:
+    """Return a row of project 1."""
+    return {"projectid": 1, "queueid": queue, "date": day, "lab": lab}
+
+
+def days_of(*rows: Any, scope: Scope = EVERYTHING) -> Days:
+    """Read rows as an answer about the first eleven days of March."""
+    return read_days(response_of(list(rows)), FIRST, DAY, scope)
+
+
+def test_an_answer_about_several_days_has_an_answer_for_each() -> None:
+    """Each is the one that a question about the day alone would have had: rows, rejected rows and pairs."""
+    bad = dated(20260302, lab="x")
+    rows = [dated(20260301), bad, dated(20260311), dated("20260311", 3, "7"), dated(20260311, lab=9)]
+    days = days_of(*rows, scope=Scope(asked=frozenset({1})))
+    assert list(days.answers) == [date(2026, 3, number) for number in range(1, 12)]
+    for day, those in {FIRST: rows[:1], DAY: rows[2:], date(2026, 3, 3): []}.items():
+        assert days.answers[day] == read_statistics(response_of(those), day, Scope(asked=frozenset({1})))
+        assert days.pairs[day] == read_pairs(response_of(those), day, day, EVERYTHING)
+    second = days.answers[date(2026, 3, 2)]
+    assert (second.rows, second.rejected_pairs, second.usable) == (1, frozenset({(1, 2)}), False)
+    assert days.pairs[date(2026, 3, 2)] == {(1, 2)}
+    assert [rejection.cause for rejection in days.rejections] == [NOT_FINITE, DUPLICATE]
+
+
+UNPLACED: Final[dict[str, tuple[Any, Rejection]]] = {
+    "no date": (dated(None), Rejection(NO_DATE, "project 1, queue 2")),
+    "a day later": (dated(20260312), Rejection(OTHER_DATE, "20260312 for 20260301")),
+    "no day": (dated(20260300), Rejection(OTHER_DATE, "20260300 for 20260301")),
+    "words": (dated("today"), Rejection(OTHER_DATE, "today for 20260301")),
+    "no ids and no date": (dated(None, "x"), Rejection(NO_IDS, "projectid 1, queueid x")),
+    "no row": (7, Rejection(NO_IDS, "no object: 7")),
+}
+
+
+@pytest.mark.parametrize("what", UNPLACED)
+def test_a_row_that_belongs_to_no_day_is_told_and_gives_no_false_zero(what: str) -> None:
+    """Its pair is rejected on each day that it may have been about, that is where no usable row of it came."""
+    row, rejection = UNPLACED[what]
+    days = days_of(row, dated(20260305), dated(20260305, 8))
+    assert days.unplaced == days.rejections == (rejection,)
+    assert days.answers[date(2026, 3, 5)].rejected_pairs == set()
+    others = {answer.rejected_pairs for day, answer in days.answers.items() if day.day != 5}
+    assert others == {frozenset() if rejection.cause == NO_IDS else frozenset({(1, 2)})}
+    assert [day.day for day, found in days.pairs.items() if found] == [5]
+
+
+@ANY_SPEED
+@given(st.lists(st.tuples(st.integers(1, 11), ANY_ROW), max_size=6))
+def test_each_day_is_read_as_if_it_had_been_asked_for_alone(rows: list[tuple[int, dict[str, Any]]]) -> None:
+    """Whatever rows a day has, usable or not, and in whatever order the days come."""
+    placed = [(day, {**row, "date": 20260300 + day}) for day, row in rows]
+    days = days_of(*(row for _, row in placed))
+    assert days.unplaced == ()
+    for day, answer in days.answers.items():
+        body = response_of([row for number, row in placed if number == day.day])
+        assert days.pairs[day] == read_pairs(body, day, day, EVERYTHING)
+        if answer.usable:
+            assert answer == read_statistics(body, day, EVERYTHING)
+        else:
+            with pytest.raises(AnswerError) as caught:
+                read_statistics(body, day, EVERYTHING)
+            assert caught.value.rejections == answer.rejections
+
+
+def test_days_that_no_calendar_has_lie_in_no_month() -> None:
+    """A number between two months is another date."""
+    answer = read_days(response_of([dated(20260231)]), date(2026, 2, 1), DAY, EVERYTHING)
+    assert answer.unplaced == (Rejection(OTHER_DATE, "20260231 for 20260201"),)
+
+
+def test_an_answer_about_one_day_needs_no_dates() -> None:
+    """What has none is of the one that was asked for."""
+    days = read_days(response_of([dated(None)]), DAY, DAY, EVERYTHING)
+    assert days.answers == {DAY: read_statistics(response_of([dated(None)]), DAY, EVERYTHING)}
+    assert days.pairs == {DAY: {(1, 2)}}
+    assert days.unplaced == ()
+
+
+def test_rows_of_other_requests_are_left_out_of_each_day() -> None:
+    """They are counted nowhere, with a date or without; rows of projects that nobody asked for are rejected."""
+    days = days_of(dated(20260305), dated(None), scope=Scope(left_out=frozenset({1})))
+    assert (days.rejections, {answer.rows for answer in days.answers.values()}) == ((), {0})
+    days = days_of(dated(20260305), dated(None), scope=Scope(asked=frozenset({2})))
+    assert [(rejection.cause, rejection.example) for rejection in days.rejections] == [(NOT_ASKED, "project 1")] * 2
+    assert not any(days.pairs.values())
 
 
 def test_an_answer_without_a_usable_row_tells_why_row_by_row() -> None:

@@ -23,6 +23,10 @@ CONTRACT: dict[str, Any] = {
     "--config.file": "config.yaml",
     "--online": False,
     "--format": "table",
+    "--from": None,
+    "--to": None,
+    "--customer": None,
+    "--output": None,
     "--demo": False,
     "--web.listen-address": ":10742",
     "--web.telemetry-path": "/metrics",
@@ -51,7 +55,8 @@ def test_help_mentions_each_flag_with_its_default_and_each_command(capsys: pytes
     for flag in cli.FLAGS:
         assert f" {flag.name} " in told.replace("[", " ").replace("]", " ")
         assert flag.help in told
-        assert flag.default is False or f"; default {flag.default}" in told
+        assert flag.default in (False, None) or f"; default {flag.default}" in told
+        assert not flag.required or f"{flag.help}; required" in told
     for command, words in cli.COMMANDS.items():
         assert f"{command}: {words}" in told
 
@@ -85,6 +90,14 @@ def test_each_log_level_and_format_is_taken(tmp_path: Path, level: str, layout: 
         ["discover", "--format=json"],
         ["discover", "--demo"],
         ["run", "--demo", "--config.file=config.yaml"],
+        ["--output=x"],
+        ["discover", "--from=2026-02-01"],
+        ["check-config", "--customer=acme"],
+        ["backfill", "--to=2026-02-01", "--output=x"],
+        ["backfill", "--from=2026-02-01", "--output=x", "--to=20260201"],
+        ["backfill", "--from=2026-02-01", "--output=x", "--to=2026-02-30"],
+        ["backfill", "--from=2026-02-01", "--output=x", "--to=2026-W10-1"],
+        ["backfill", "--from=1999-12-31", "--output=x", "--to=2026-02-01"],
     ],
 )
 def test_wrong_usage_names_what_is_wrong(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,6 +110,26 @@ def test_wrong_usage_names_what_is_wrong(arguments: list[str], capsys: pytest.Ca
     assert any(argument.partition("=")[0] in last for argument in arguments)
 
 
+def test_what_a_command_needs_is_told_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """All flags that lack are named in one line."""
+    with pytest.raises(SystemExit) as ended:
+        cli.run(["backfill", "--to=2026-02-01"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith("error: backfill needs --from, --output\n")
+
+
+def test_a_date_is_explained_by_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a date looks like is told with what was found."""
+    with pytest.raises(SystemExit):
+        cli.run(["backfill", "--to=1 March"])
+    assert capsys.readouterr().err.endswith("argument --to: '1 March' is not a date such as 2026-01-31\n")
+
+
+def test_help_says_what_past_days_can_show_and_what_not(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody shall wait for a curve."""
+    assert "each day's totals at the day's last second and nothing within the day" in help_text(capsys)
+
+
 def missing(folder: Path) -> str:
     """Return the flag for a config that does not exist."""
     return f"--config.file={folder / 'nowhere.yaml'}"
@@ -105,7 +138,8 @@ def missing(folder: Path) -> str:
 def test_a_config_that_is_not_there_ends_it_with_status_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The message names the file, for the daemon as for the check."""
     with kept_logging():
-        for command in ([], ["run"], ["check-config"], ["check-config", "--online"], ["discover"]):
+        backfill = ["backfill", "--from=2026-02-01", "--to=2026-02-01", "--output=x"]
+        for command in ([], ["run"], ["check-config"], ["check-config", "--online"], ["discover"], backfill):
             assert cli.run([*command, *([LOOPBACK] if command in ([], ["run"]) else []), missing(tmp_path)]) == 1
             assert capsys.readouterr().err.endswith("nowhere.yaml: cannot be read: No such file or directory\n")
 

@@ -9,7 +9,7 @@ from typing import Final
 ROOT: Final = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from vcc_exporter.cli import FLAGS  # noqa: E402 - after the path
+from vcc_exporter.cli import FLAGS, Flag  # noqa: E402 - after the path
 from vcc_exporter.config_schema import SECTIONS, ConfigFile, CustomerSection, ProjectSection, Section  # noqa: E402
 from vcc_exporter.vocabulary import (  # noqa: E402
     CUSTOMER_FAMILIES,
@@ -27,7 +27,7 @@ def tables() -> dict[str, str]:
     return {
         "flags": _table(
             ("flag", "default", "meaning"),
-            ((f"`{f.name}`", f"`{f.default}`" if f.default is not False else "off", f.help) for f in FLAGS),
+            ((f"`{f.name}`", _default(f), f.help) for f in FLAGS),
         ),
         "config": _table(("key", "meaning"), _keys("", ConfigFile, set())),
         "statistics": _table(
@@ -40,6 +40,12 @@ def tables() -> dict[str, str]:
             ("result", "when", "what to do"), ((f"`{r}`", when, what) for r, (when, what) in RESULT_MEANINGS.items())
         ),
     }
+
+
+def _default(flag: Flag) -> str:
+    if flag.default is None:
+        return "required" if flag.required else "none"
+    return f"`{flag.default}`" if flag.default is not False else "off"
 
 
 def _keys(path: str, section: type[Section], told: set[type[Section]]) -> Iterator[tuple[str, str]]:

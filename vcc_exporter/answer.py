@@ -9,9 +9,9 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
 from typing import Any, Final
 
 from vcc_exporter.vocabulary import NO_QUEUE, STATISTICS
@@ -57,6 +57,28 @@ class Answer:
         """Rows that came, the rejected ones included."""
         return len(self.values) + len(self.rejections)
 
+    @property
+    def usable(self) -> bool:
+        """Whether it says anything: a usable row came, or none at all."""
+        return bool(self.values) or not self.rejections
+
+
+@dataclass(frozen=True, slots=True)
+class Days:
+    """What one statistics response says about several days."""
+
+    answers: Mapping[date, Answer]
+    """One for each day, as if it had been asked for alone."""
+    pairs: Mapping[date, frozenset[Pair]]
+    """For each day those that have a row, as `read_pairs` finds them."""
+    unplaced: tuple[Rejection, ...]
+    """One for each row that is of none of the days."""
+
+    @property
+    def rejections(self) -> tuple[Rejection, ...]:
+        """One for each row that was rejected."""
+        return self.unplaced + tuple(r for answer in self.answers.values() for r in answer.rejections)
+
 
 @dataclass(frozen=True, slots=True)
 class Scope:
@@ -71,6 +93,7 @@ class Scope:
 NO_IDS: Final = "no usable projectid and queueid"
 NOT_ASKED: Final = "a project that was not asked for"
 OTHER_DATE: Final = "another date than the one asked for"
+NO_DATE: Final = "no date, in an answer about several days"
 DUPLICATE: Final = "a duplicate of an earlier row"
 NOT_FINITE: Final = "a value that is no finite number"
 AMBIGUOUS: Final = "a key twice in one row"
@@ -89,10 +112,22 @@ def read_statistics(body: bytes, day: date, scope: Scope) -> Answer:
     Raises AnswerError for anything but the documented shape with empty `errors`, and where rows came but
     none of them can be used.
     """
+    answer = _about_day(_rows(body, scope), day, scope)
+    if not answer.usable:
+        first = answer.rejections[0]
+        raise AnswerError(
+            f"none of {answer.rows} rows can be used: {first.cause} ({first.example})",
+            answer.rejections,
+        )
+    return answer
+
+
+def _about_day(rows: Iterable[Any], day: date, scope: Scope) -> Answer:
+    """Read rows that are to be about one day."""
     values: dict[Pair, Values] = {}
     rejected: set[Pair] = set()
     rejections: list[Rejection] = []
-    for row in _rows(body, scope):
+    for row in rows:
         pair = _pair(row)
         problem = _misplaced(row, pair, day, day, scope)
         if problem is None and pair in values:
@@ -103,39 +138,60 @@ def read_statistics(body: bytes, day: date, scope: Scope) -> Answer:
             rejected.update([pair] if pair else [])
         elif pair:
             values[pair] = found
-    if rejections and not values:
-        raise AnswerError(
-            f"none of {len(rejections)} rows can be used: {rejections[0].cause} ({rejections[0].example})",
-            tuple(rejections),
-        )
     return Answer(values, frozenset(rejected - values.keys()), tuple(rejections))
 
 
 def read_pairs(body: bytes, first: date, last: date, scope: Scope) -> frozenset[Pair]:
     """Read which pairs have rows in the answer to a question about several days. Raises AnswerError."""
-    rows = ((row, _pair(row)) for row in _rows(body, scope))
-    return frozenset(pair for row, pair in rows if pair and _misplaced(row, pair, first, last, scope) is None)
+    return _found_pairs(_rows(body, scope), first, last, scope)
 
 
-def read_days(
-    body: bytes, first: date, last: date, scope: Scope
-) -> tuple[Sequence[tuple[Pair, Values]], Sequence[Rejection]]:
-    """Read the usable rows of the answer to a question about several days, and why others are not usable.
+def _found_pairs(rows: Iterable[Any], first: date, last: date, scope: Scope) -> frozenset[Pair]:
+    found = ((row, _pair(row)) for row in rows)
+    return frozenset(pair for row, pair in found if pair and _misplaced(row, pair, first, last, scope) is None)
 
-    A pair has a row for each of its days. Raises AnswerError for anything but the documented shape.
+
+def read_days(body: bytes, first: date, last: date, scope: Scope) -> Days:
+    """Read the answer to a question about several days.
+
+    Raises AnswerError for anything but the documented shape; that no row can be used is told by what it returns.
     """
-    usable: dict[tuple[Pair, int | None], Values] = {}
-    rejections: list[Rejection] = []
+    by_day: dict[date, list[Any]] = {day: [] for day in _days(first, last)}
+    by_number = {int(f"{day:%Y%m%d}"): day for day in by_day}
+    unplaced: list[tuple[Pair | None, Rejection]] = []
     for row in _rows(body, scope):
-        pair = _pair(row)
-        found = _misplaced(row, pair, first, last, scope) or _values(row)
-        if isinstance(found, Rejection):
-            rejections.append(found)
-        elif pair and (place := (pair, _id(row.get("date"), 0))) in usable:
-            rejections.append(Rejection(DUPLICATE, f"project {pair[0]}, queue {pair[1]}, {place[1]}"))
-        elif pair:
-            usable[place] = found
-    return [(pair, values) for (pair, _), values in usable.items()], rejections
+        written = _fields(row).get("date")
+        day = first if written is None and first == last else by_number.get(_id(written, 0) or 0)
+        if day:
+            by_day[day].append(row)
+        else:
+            unplaced.append((_pair(row), _unplaced(row, first, last, scope)))
+    homeless = frozenset(pair for pair, _ in unplaced if pair)
+    return Days(
+        answers={day: _without(_about_day(rows, day, scope), homeless) for day, rows in by_day.items()},
+        pairs={day: _found_pairs(rows, day, day, scope) for day, rows in by_day.items()},
+        unplaced=tuple(rejection for _, rejection in unplaced),
+    )
+
+
+def _days(first: date, last: date) -> Iterator[date]:
+    return (first + timedelta(days=number) for number in range((last - first).days + 1))
+
+
+def _unplaced(row: Any, first: date, last: date, scope: Scope) -> Rejection:
+    """Tell why a row is of none of the days that were asked for."""
+    problem = _misplaced(row, _pair(row), first, last, scope)
+    if problem:
+        return problem
+    written = row.get("date")
+    if written is not None:  # a number between two months
+        return _other_date(written, first)
+    return Rejection(NO_DATE, f"project {_show(row['projectid'])}, queue {_show(row['queueid'])}")
+
+
+def _without(answer: Answer, homeless: frozenset[Pair]) -> Answer:
+    """Take pairs for rejected on a day that a row may have been about which nobody can place."""
+    return replace(answer, rejected_pairs=answer.rejected_pairs | homeless - answer.values.keys())
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,8 +333,12 @@ def _misplaced(row: Any, pair: Pair | None, first: date, last: date, scope: Scop
         return Rejection(NOT_ASKED, f"project {pair[0]}")
     day = row.get("date")
     if day is not None and not int(f"{first:%Y%m%d}") <= (_id(day, 0) or 0) <= int(f"{last:%Y%m%d}"):
-        return Rejection(OTHER_DATE, f"{_show(day)} for {first:%Y%m%d}")
+        return _other_date(day, first)
     return None
+
+
+def _other_date(written: Any, first: date) -> Rejection:
+    return Rejection(OTHER_DATE, f"{_show(written)} for {first:%Y%m%d}")
 
 
 def _values(row: Mapping[str, Any]) -> Values | Rejection:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from vcc_exporter import __version__, config, daemon, discover, oneshot
+from vcc_exporter import __version__, backfill, config, daemon, discover, oneshot
 from vcc_exporter.client import KeyUnreadableError, read_key
 from vcc_exporter.oneshot import counted
 from vcc_exporter.server import parse_address
@@ -28,6 +28,7 @@ COMMANDS: Final[dict[str, str]] = {
     "run": "poll and publish (the default)",
     "check-config": "read the config, report every fault with file:line, exit 0 or 1",
     "discover": "ask each customer's API which projects and queues there are, with their calls in 30 days",
+    "backfill": "write past days as OpenMetrics for promtool, each day's totals at its last second",
 }
 
 
@@ -44,6 +45,14 @@ class Flag:
     """Raises ValueError for a value that the flag cannot have."""
     values: tuple[str, ...] = ()
     repeatable: bool = False
+    required: bool = False
+
+    @property
+    def otherwise(self) -> str:
+        """What holds where the flag is not given, in words; empty for one that may be left out."""
+        if self.required:
+            return "required"
+        return "" if self.default in (None, False) else f"default {self.default}"
 
 
 _ANY: Final = tuple(COMMANDS)
@@ -63,6 +72,24 @@ FLAGS: Final = (
         ("discover",),
         values=("table", "yaml"),
     ),
+    Flag(
+        "--from",
+        None,
+        "a date such as 2026-01-31; backfill: the first day",
+        ("backfill",),
+        read=backfill.read_date,
+        required=True,
+    ),
+    Flag(
+        "--to",
+        None,
+        "a date such as 2026-01-31; backfill: the last day, which must be over",
+        ("backfill",),
+        read=backfill.read_date,
+        required=True,
+    ),
+    Flag("--customer", None, "backfill: this customer instead of all; repeatable", ("backfill",), repeatable=True),
+    Flag("--output", None, "backfill: the file to write, which must not exist yet", ("backfill",), required=True),
     Flag("--demo", False, "no config needed: start the built-in simulator on a loopback port and poll it"),
     Flag(
         "--web.listen-address",
@@ -128,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="vcc-exporter",
         description="Prometheus exporter for the inbound call statistics of VCC Live.",
-        epilog="commands: " + "; ".join(f"{name}: {words}" for name, words in COMMANDS.items()),
+        epilog=f"commands: {'; '.join(f'{name}: {words}' for name, words in COMMANDS.items())}. {backfill.SHOWS}",
         allow_abbrev=False,
     )
     parser.add_argument("command", nargs="?", choices=COMMANDS, default="run", help="what to do; default run")
@@ -140,7 +167,8 @@ def _parser() -> argparse.ArgumentParser:
         else:
             options |= {"type": _reader(flag), "choices": flag.values or None}
             action = "append" if flag.repeatable else "store"
-            parser.add_argument(flag.name, action=action, help=f"{flag.help}; default {flag.default}", **options)
+            words = "; ".join(filter(None, (flag.help, flag.otherwise)))
+            parser.add_argument(flag.name, action=action, help=words, **options)
     return parser
 
 
@@ -161,6 +189,9 @@ def _parse(arguments: list[str]) -> tuple[str, Mapping[str, Any]]:
     for flag in FLAGS:
         if command not in flag.commands and flag.name.lstrip("-") in given:
             parser.error(f"{flag.name} is not for {command}")
+    missing = [f.name for f in FLAGS if f.required and command in f.commands and f.name.lstrip("-") not in given]
+    if missing:
+        parser.error(f"{command} needs {', '.join(missing)}")
     if "demo" in given and "config.file" in given:
         parser.error("--demo needs no --config.file")
     if "demo" in given:
@@ -169,6 +200,8 @@ def _parse(arguments: list[str]) -> tuple[str, Mapping[str, Any]]:
 
 
 def _default(flag: Flag) -> Any:
+    if flag.default is None:
+        return [] if flag.repeatable else None
     if isinstance(flag.default, bool):
         return flag.default
     return [flag.read(flag.default)] if flag.repeatable else flag.read(flag.default)
@@ -315,18 +348,66 @@ def _discover(flags: Mapping[str, Any]) -> int:
     return 1 if failed else 0
 
 
+def _backfill(flags: Mapping[str, Any]) -> int:
+    customers = _customers(flags)
+    if not customers:
+        return 1
+    wanted = backfill.Wanted(flags["from"], flags["to"], Path(flags["output"]))
+    try:
+        return _fill(backfill.chosen(customers, flags["customer"]), wanted)
+    except backfill.BackfillError as error:
+        _say(f"vcc-exporter: {error}")
+        return 1
+
+
+def _fill(customers: list[config.Customer], wanted: backfill.Wanted) -> int:
+    clock, show = Clock(), _overwritten(_WIDEST_BAR)
+    backfill.check(wanted, customers, clock.now())
+    found = list(backfill.ask(customers, wanted, clock, lambda done, whole: show(_bar(done, whole))))
+    show("")
+    asked = [customer for customer in found if isinstance(customer, backfill.Asked)]
+    failed = [verdict for verdict in found if isinstance(verdict, oneshot.Verdict)]
+    for customer in asked:
+        for remark in customer.remarks:
+            _say(f"{customer.customer.name}: {remark}")
+    for verdict in failed:
+        _say(f"{verdict.customer}: {verdict.words}")
+    if failed:
+        _say(
+            f"vcc-exporter: {len(failed)} of {counted(len(found), 'customer')} failed, so that {wanted.output} is not "
+            f"written; answers are kept in {wanted.parts}: run the same command again to go on from there"
+        )
+        return 1
+    _tell(backfill.summary(asked, wanted, backfill.write(asked, wanted)))
+    return 0
+
+
+def _bar(done: int, whole: int) -> str:
+    return f"[{'#' * (_BAR * done // whole):<{_BAR}}] {done} of {whole} months"
+
+
+_BAR: Final = 30
+_WIDEST_BAR: Final = _BAR + len("[] 100000 of 100000 months")
+
+
 _RUN: Final[Mapping[str, Callable[[Mapping[str, Any]], int]]] = {
     "run": _run,
     "check-config": _check_config,
     "discover": _discover,
+    "backfill": _backfill,
 }
 
 
 def _progress(customers: tuple[config.Customer, ...]) -> Callable[[str], None]:
-    """Return what shows a line that the next output overwrites, where somebody watches several customers."""
+    """Return what shows how far it is with several customers."""
+    return _overwritten(_WIDEST_PROGRESS) if len(customers) > 1 else lambda _: None
+
+
+def _overwritten(width: int) -> Callable[[str], None]:
+    """Return what shows a line that the next output overwrites, where somebody watches."""
     with suppress(OSError, ValueError, AttributeError):  # as in `_flush`
-        if len(customers) > 1 and sys.stderr.isatty():
-            return lambda text: _show(f"\r{text:<{_WIDEST_PROGRESS}}\r")
+        if sys.stderr.isatty():
+            return lambda text: _show(f"\r{text:<{width}}\r")
     return lambda _: None
 
 

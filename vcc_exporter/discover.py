@@ -89,11 +89,11 @@ def _count_calls(
         for question, scope in questions(customer, first, last):
             body = session.ask(question.target(), clock.now())
             try:
-                rows, rejected = read_days(body, first, last, scope)
+                found = read_days(body, first, last, scope)
             except AnswerError as error:
                 raise unusable(customer, session, error) from None
-            rejections += rejected
-            for pair, values in rows:
+            rejections += found.rejections
+            for pair, values in (row for answer in found.answers.values() for row in answer.values.items()):
                 calls[pair] = calls.get(pair, 0) + _calls(pair, values)
     return dict(sorted(calls.items())), rejections
 

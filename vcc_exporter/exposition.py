@@ -291,11 +291,14 @@ def empty_page(exporter: Exporter) -> Page:
 
 
 def _heads(chosen: Format) -> Iterator[Piece]:
-    """Let the client library write the lines before each family's samples."""
-    for family in FAMILIES:
-        registry = CollectorRegistry()
-        registry.register(_Empty(family))
-        yield Piece((chosen.generate(registry).removesuffix(chosen.end),))
+    return (Piece((head(family, chosen),)) for family in FAMILIES)
+
+
+def head(family: Family, chosen: Format) -> bytes:
+    """Let the client library write the lines before a family's samples."""
+    registry = CollectorRegistry()
+    registry.register(_Empty(family))
+    return chosen.generate(registry).removesuffix(chosen.end)
 
 
 class _Empty(Collector):

@@ -41,6 +41,18 @@ TOO_WIDE: Final = """
 """Which elements hold more than they are wide, apart from the region that scrolls and the headings of narrow tables."""
 
 
+BROKEN: Final = r"""
+() => [...document.querySelectorAll(".figures td, .list td")].flatMap((cell) => [...cell.childNodes])
+    .filter((node) => node.nodeType === Node.TEXT_NODE && /^[\d,]+( %)?\s*$/.test(node.data))
+    .filter((node) => {
+        const range = document.createRange();
+        range.selectNodeContents(node);
+        return new Set([...range.getClientRects()].map((line) => line.top)).size > 1;
+    }).map((node) => node.data)
+"""
+"""Which numbers are broken over two lines, where they read as two."""
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Run the browser for the tests of this module, since its loop would be in the way of others."""
@@ -87,6 +99,7 @@ def test_every_state_is_shown_on_every_screen(browser: Browser, url: str, screen
     for query in ("", CHOSEN, f"?customer[]={LONG}.{LONG}", "?customer[]=nobody"):
         with opened(browser, url + query, viewport=screen, color_scheme=colours) as seen:
             assert seen.page.evaluate(TOO_WIDE) == []
+            assert seen.page.evaluate(BROKEN) == []
             assert seen.complaints == []
             assert {request for request in seen.requests if not request.startswith(("data:", url))} == set()
             assert seen.page.locator(".card").count() == {"": 7, "?customer[]=nobody": 0}.get(query, 1)

@@ -103,6 +103,8 @@ RUN_BY: Final[dict[str, str]] = {
     f"{PYTHON} exporter.py check-config --online": "test_the_readmes_way_to_ones_own_call_centre_works",
     f"{PYTHON} exporter.py discover": "test_the_readmes_way_to_ones_own_call_centre_works",
     f"{PYTHON} exporter.py": "test_the_readmes_way_to_ones_own_call_centre_works",
+    f"{PYTHON} exporter.py backfill": "test_the_readmes_way_to_past_days_works",
+    "promtool tsdb create-blocks-from openmetrics past.om data": "test_the_readmes_way_to_past_days_works",
     f"{PYTHON} -m vcc_exporter.simulator": "test_the_readmes_rehearsal_works",
 }
 
@@ -125,10 +127,19 @@ def test_the_readmes_make_commands_exist(clone: Path) -> None:
 
 def test_the_readmes_way_to_ones_own_call_centre_works(acme: Path) -> None:
     """Its three commands, in their order, on its own config."""
-    check, discover, daemon = (command for command in commands() if command.startswith(f"{PYTHON} exporter.py"))
+    check, discover, daemon, _ = (command for command in commands() if command.startswith(f"{PYTHON} exporter.py"))
     assert "acme: good" in run(check, acme)
     assert "Retail banking" in run(discover, acme)
     runs_the_daemon(daemon, acme)
+
+
+def test_the_readmes_way_to_past_days_works(acme: Path) -> None:
+    """What is written can be loaded by the command that follows, which the program prints, too."""
+    fill = next(command for command in commands() if "backfill" in command)
+    load = next(command for command in commands() if command.startswith("promtool"))
+    assert load.replace(" data", " DATA_DIR") in run(fill, acme)
+    blocks_made = run(load, acme).splitlines()[1:]
+    assert len(blocks_made) == len(list((acme / "data").iterdir())) == 59
 
 
 def test_the_readmes_rehearsal_works(clone: Path) -> None:
