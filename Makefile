@@ -1,4 +1,5 @@
 # make demo   set up and run on the built-in simulator
+# make stack  the demo with a real Prometheus, Alertmanager and four weeks of history
 # make test   set up and run every check
 # make help   the rest
 
@@ -8,10 +9,11 @@ BIN    := $(VENV)/bin
 # What pip need not tell a newcomer.
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet install --require-hashes
 
-.PHONY: help venv demo test check unit lock pictures clean
+.PHONY: help venv demo stack test check unit lock pictures clean
 
 help:
 	@sed -n 's/^# //p' Makefile
+	@echo 'make stack ARGS=--no-history   at once, without a past; ARGS=--help: the rest'
 	@echo 'make venv   set up alone'
 	@echo 'make check  style, types and imports alone'
 	@echo 'make unit   the tests alone; ARGS="-k midnight" chooses'
@@ -32,6 +34,10 @@ venv: $(VENV)/run
 
 demo: $(VENV)/run
 	$(BIN)/python exporter.py --demo
+
+stack: $(VENV)/run
+	tools/install-parts stack
+	$(BIN)/python -m tools.stack $(ARGS)
 
 check: $(VENV)/test
 	$(BIN)/ruff format --check --quiet .

@@ -15,8 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-
+from tools.history import begun, moment, of_process, targeted
 from vcc_exporter import config, times
 from vcc_exporter.answer import Answer, read_statistics
 from vcc_exporter.config import Customer
@@ -25,14 +24,11 @@ from vcc_exporter.poll import questions, together
 from vcc_exporter.simulator import CENTRES, Simulator, demo_config
 from vcc_exporter.snapshot import (
     CustomerState,
-    Moment,
     view,
     with_answer,
     with_failure,
-    with_lookback,
-    with_names,
 )
-from vcc_exporter.vocabulary import NO_QUEUE, STATISTICS, Kind, Result
+from vcc_exporter.vocabulary import STATISTICS, Kind, Result
 
 NOW: Final = datetime(2026, 3, 11, 16, 45, tzinfo=UTC)
 STEP: Final = timedelta(minutes=10)
@@ -116,45 +112,31 @@ class Past:
 
 def write(path: Path, past: Past, *replicas: Replica) -> None:
     """Write everything that Prometheus would have scraped, as OpenMetrics with timestamps."""
-    with path.open("w") as file:
+    with path.open("wb") as file:
         for replica in replicas:
             for at, lines in _scrapes(past, replica):
-                end = f" {at.timestamp():.0f}\n"
-                file.writelines(_targeted(line, replica.instance) + end for line in lines.splitlines())
-        file.write("# EOF\n")
-
-
-def _targeted(line: str, instance: str) -> str:
-    """Add what Prometheus adds to a sample's labels."""
-    target = f'instance="{instance}",job="vcc"'
-    name, _, value = line.rpartition(" ")
-    return f"{name[:-1]},{target}}} {value}" if name.endswith("}") else f"{name}{{{target}}} {value}"
+                file.write(targeted(lines, replica.instance).replace(b"\n", f" {at.timestamp():.0f}\n".encode()))
+        file.write(b"# EOF\n")
 
 
 def _scrapes(past: Past, replica: Replica) -> Iterator[tuple[datetime, str]]:
     states = {customer.name: _begun(customer) for customer in customers()}
     previous: dict[str, Rendered] = {}
-    process = _process()
+    process = of_process("self")
     exporter = b"".join(piece.plain for piece in render_exporter(Exporter("1.0", NOW - 3 * WEEK))).decode()
     for number, at in enumerate(instants()):
         page = [exporter, process]
         for name, state in states.items():
             polled = at - POLL_BEFORE - replica.behind
             states[name] = _polled(state, past, polled, replica.more, number)
-            previous[name] = render(view(states[name], _moment(at)), previous.get(name))
+            previous[name] = render(view(states[name], moment(at)), previous.get(name))
             page += [part.decode() for part in (*previous[name].data, *previous[name].about)]
         text = "".join(page)
         yield at, f"{text}up 1\nscrape_duration_seconds 0.004\nscrape_samples_scraped {text.count(chr(10))}\n"
 
 
 def _begun(customer: Customer) -> CustomerState:
-    """Return the state of a customer of which the API gives the names, and a lookback all queues."""
-    centre = next(centre for centre in _CENTRES if centre.customer == customer.name)
-    begin = STRETCHES[0][0]
-    day = times.local_date(customer.zone, begin)
-    pairs = {(p.id, queue) for p in centre.projects for queue in (NO_QUEUE, *(q.id for q in p.queues))}
-    state = with_lookback(CustomerState(customer), day, frozenset(pairs), begin)
-    return with_names(state, {project.id: project.name for project in centre.projects}, begin)
+    return begun(customer, next(centre for centre in _CENTRES if centre.customer == customer.name), STRETCHES[0][0])
 
 
 def _polled(state: CustomerState, past: Past, at: datetime, more: int, number: int) -> CustomerState:
@@ -164,7 +146,7 @@ def _polled(state: CustomerState, past: Past, at: datetime, more: int, number: i
     elif number % 40 == 20:  # now and then the API is slow
         after = with_failure(state, Result.TIMEOUT, "no answer", 10.0)
     else:
-        after = with_answer(state, day, _with_more(past.answer(customer, at), more), _moment(at), 0.3)
+        after = with_answer(state, day, _with_more(past.answer(customer, at), more), moment(at), 0.3)
     return replace(after, next_poll=at + STEP)
 
 
@@ -175,16 +157,3 @@ def _with_more(answer: Answer, more: int) -> Answer:
         for pair, row in answer.values.items()
     }
     return replace(answer, values=values)
-
-
-def _moment(at: datetime) -> Moment:
-    return Moment(at, at.timestamp())
-
-
-@cache
-def _process() -> str:
-    """Return what the client library says of a process, this one, without its comments."""
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    lines = generate_latest(registry).decode().splitlines(keepends=True)
-    return "".join(line for line in lines if not line.startswith("#"))

@@ -3,6 +3,7 @@
 import re
 import runpy
 import tomllib
+from pathlib import Path
 
 import pytest
 from running import ROOT
@@ -33,6 +34,14 @@ def test_every_metric_and_flag_that_a_document_names_exists(path: object) -> Non
     flags = {flag.name for flag in FLAGS} | {"--version", "--help"}
     for name in re.findall(r"(?<![\w-])--(?:web|log|config)\.[a-z.-]+", text):
         assert name in flags, name
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_file_that_a_document_links_to_is_there(path: Path) -> None:
+    """Links within the project lead somewhere."""
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text()):
+        if "://" not in target:
+            assert (path.parent / target).exists(), target
 
 
 def test_the_readme_names_every_command_and_dependency() -> None:
