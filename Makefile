@@ -47,7 +47,7 @@ check: $(VENV)/test
 
 unit: $(VENV)/test
 	tools/install-parts tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test: check unit
 

@@ -17,7 +17,7 @@ from axe_playwright_python.sync_playwright import Axe
 from browsing import LAUNCH, chromium, opened
 from conftest import StartDaemon
 from playwright.sync_api import Browser, Page, Route, ViewportSize, expect
-from running import LOOPBACK, free_port, noon_zone, one, serving
+from running import LOOPBACK, eventually, free_port, noon_zone, one, serving
 from scene import LONG, Day, scene
 from support import make_customer
 
