@@ -94,7 +94,7 @@ def test_each_command_on_the_screen_does_what_it_says(tmp_path: Path) -> None:
         assert set(tries) == {*wanted, ("bank", "well"), ("webshop", "surge")}
         daemon.wait_for(lambda page: all(one(page, "vcc_up", customer=name) for name in CENTRES), "four good polls")
         for centre, fault in wanted:
-            assert run(tries[centre, fault]) == f"{centre}: {fault}\n"
+            assert run(tries[centre, fault]).startswith(f"{centre}: {fault}\n")
         for (centre, _), result in wanted.items():
             daemon.wait_for(
                 lambda page, c=centre, r=result: one(page, "vcc_polls_total", customer=c, result=r),  # type: ignore[misc]
@@ -102,10 +102,10 @@ def test_each_command_on_the_screen_does_what_it_says(tmp_path: Path) -> None:
             )
             page = read_html(fetch(f"{daemon.url}/?customer%5B%5D={centre}")[1].decode())
             assert f"The last poll failed ({result})" in page.one("section", "card").text
-        assert run(tries["bank", "well"]) == "bank: all is well\n"
+        assert run(tries["bank", "well"]).startswith("bank: all is well\n")
         daemon.wait_for(lambda page: one(page, "vcc_up", customer="bank"), "the bank to be well again")
         assert "last poll failed" not in fetch(f"{daemon.url}/?customer%5B%5D=bank")[1].decode()
-        assert run(tries["webshop", "surge"]) == "webshop: surge\n"
+        assert run(tries["webshop", "surge"]).startswith("webshop: surge\n")
         assert daemon.stop() == 0
 
 
@@ -134,4 +134,4 @@ def test_started_from_elsewhere_the_screen_says_where_its_commands_run(tmp_path:
         (line,) = [line for line in screen(daemon) if line.startswith("Rehearse")]
         folder = Path(line.partition(", in ")[2].partition(", and watch")[0])
         assert folder == ROOT
-        assert run(commands(daemon)[0], folder) == "bank: unauthorized\n"
+        assert run(commands(daemon)[0], folder).startswith("bank: unauthorized\n")

@@ -99,7 +99,9 @@ def rehearses(command: str, clone: Path) -> None:
 
 RUN_BY: Final[dict[str, str]] = {
     "make demo": "test_the_readmes_make_commands_exist",
+    "make stack": "test_the_readmes_make_commands_exist",
     "make test": "test_the_readmes_make_commands_exist",
+    "install": "test_the_readmes_way_to_rules_and_dashboards_works",
     f"{PYTHON} exporter.py check-config --online": "test_the_readmes_way_to_ones_own_call_centre_works",
     f"{PYTHON} exporter.py discover": "test_the_readmes_way_to_ones_own_call_centre_works",
     f"{PYTHON} exporter.py": "test_the_readmes_way_to_ones_own_call_centre_works",
@@ -119,10 +121,25 @@ def test_every_command_of_the_readme_is_run_here() -> None:
 
 
 def test_the_readmes_make_commands_exist(clone: Path) -> None:
-    """`make demo` ends in the demo and `make test` in the tests: both are run elsewhere, the latter right now."""
+    """They end in the demo, the stack and the tests, which are run elsewhere, the last one right now."""
     assert "exporter.py --demo" in run("make --dry-run demo", clone)
+    assert "-m tools.stack" in run("make --dry-run stack", clone)
     assert "-m pytest" in run("make --dry-run test", clone)
     assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_readmes_way_to_rules_and_dashboards_works(clone: Path) -> None:
+    """Both rule files, all dashboards and what tells Grafana of them are put where Debian's packages look."""
+    for command in (command for command in commands() if command.startswith("install ")):
+        target = clone / "etc" / "grafana" / "provisioning" / "dashboards"
+        target.mkdir(parents=True, exist_ok=True)
+        run(command.replace(" /etc/", f" {clone}/etc/"), clone)
+    found = {str(path.relative_to(clone / "etc")) for path in (clone / "etc").rglob("*.*")}
+    assert {name for name in found if name.startswith("prometheus/rules/")} == {
+        f"prometheus/rules/{path.name}" for path in (ROOT / "prometheus" / "rules").iterdir()
+    }
+    assert len([name for name in found if name.startswith("grafana/dashboards/")]) == 4
+    assert "grafana/provisioning/dashboards/vcc.yaml" in found
 
 
 def test_the_readmes_way_to_ones_own_call_centre_works(acme: Path) -> None:
