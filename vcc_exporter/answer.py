@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from operator import itemgetter
 from typing import Any, Final
 
 from vcc_exporter.vocabulary import NO_QUEUE, STATISTICS
@@ -101,6 +102,9 @@ AMBIGUOUS: Final = "a key twice in one row"
 _LARGEST_ID: Final = 2.0**53 - 1  # every number is read as a float; larger ones may stand for a neighbour
 _PLAIN_DECIMAL: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?", re.ASCII)
 _KEYS: Final = tuple((s.name, s.key if s.key != s.name else None) for s in STATISTICS)
+_AS_SENT: Final = itemgetter(*(s.key for s in STATISTICS))
+_LONG_NAMES: Final = frozenset(s.name for s in STATISTICS if s.key != s.name)
+_ONLY_FLOATS: Final = {float}
 _MEANT: Final = {"response", "errors", "projectid", "queueid", "date", *(key for keys in _KEYS for key in keys)}
 _LONGEST_NAME: Final = 200  # a name stands on every series of its project
 _LONGEST_STATUS: Final = 20
@@ -157,7 +161,7 @@ def read_days(body: bytes, first: date, last: date, scope: Scope) -> Days:
     Raises AnswerError for anything but the documented shape; that no row can be used is told by what it returns.
     """
     by_day: dict[date, list[Any]] = {day: [] for day in _days(first, last)}
-    by_number = {int(f"{day:%Y%m%d}"): day for day in by_day}
+    by_number = {_written(day): day for day in by_day}
     unplaced: list[tuple[Pair | None, Rejection]] = []
     for row in _rows(body, scope):
         written = _fields(row).get("date")
@@ -339,16 +343,32 @@ def _misplaced(row: Any, pair: Pair | None, first: date, last: date, scope: Scop
     if scope.asked and pair[0] not in scope.asked:
         return Rejection(NOT_ASKED, f"project {pair[0]}")
     day = row.get("date")
-    if day is not None and not int(f"{first:%Y%m%d}") <= (_id(day, 0) or 0) <= int(f"{last:%Y%m%d}"):
+    if day is not None and not _written(first) <= (_id(day, 0) or 0) <= _written(last):
         return _other_date(day, first)
     return None
 
 
+def _written(day: date) -> int:
+    """Return a date as the API's rows have it, such as 20261031."""
+    return (day.year * 100 + day.month) * 100 + day.day
+
+
 def _other_date(written: Any, first: date) -> Rejection:
-    return Rejection(OTHER_DATE, f"{_show(written)} for {first:%Y%m%d}")
+    return Rejection(OTHER_DATE, f"{_show(written)} for {_written(first)}")
 
 
 def _values(row: Mapping[str, Any]) -> Values | Rejection:
+    try:
+        sent: tuple[Any, ...] = _AS_SENT(row)
+    except KeyError:
+        return _values_with_care(row)
+    # The usual row, in a fifth of the time; numbers whose sum is finite are all finite.
+    if _ONLY_FLOATS.issuperset(map(type, sent)) and math.isfinite(sum(sent)) and _LONG_NAMES.isdisjoint(row):
+        return sent
+    return _values_with_care(row)
+
+
+def _values_with_care(row: Mapping[str, Any]) -> Values | Rejection:
     values: list[float | None] = []
     for name, key in _KEYS:
         value = row.get(name)

@@ -31,6 +31,7 @@ MOST_BYTES: Final = 8 * 2**20
 _MOST_BYTES_OF_AN_ERROR: Final = 64 * 2**10
 _MOST_BYTES_OF_A_KEY: Final = 4096
 _CHUNK: Final = 64 * 2**10
+_MOST_PREPARED: Final = 8
 _SHORTEST_ANYWHERE: Final = 8  # a secret's characters; a shorter one may be a part of ordinary words
 _SHORTEST_PART: Final = 4  # of a secret; fewer characters may be an ordinary word's, and tell nothing
 
@@ -131,6 +132,8 @@ class Session:
         self._network = network
         self._wire = Wire(network)
         self._http: requests.Session | None = None
+        self._prepared: dict[str, requests.PreparedRequest] = {}
+        """By URL; to make one costs as much as to send it, and polls ask the same all day."""
         self._secrets: tuple[str, ...] = ()
         self._key_is_good = False
         self._abandoned = False
@@ -175,29 +178,39 @@ class Session:
 
     def _ask(self, target: str, now: datetime) -> bytes:
         session = self._open()
-        url = self._customer.url + target
         with self._in_time():
-            response = self._send_on_kept(session, url)
+            request = self._prepare(session, self._customer.url + target)
+            response = self._send_on_kept(session, request)
             if response is None:
-                response = self._send(session, url)
+                response = self._send(session, request)
             self._answered = True
             with response:
                 return self._read(response, now)
 
-    def _send_on_kept(self, session: requests.Session, url: str) -> requests.Response | None:
+    def _prepare(self, session: requests.Session, url: str) -> requests.PreparedRequest:
+        request = self._prepared.get(url)
+        if request is None:
+            if len(self._prepared) >= _MOST_PREPARED:
+                self._prepared.clear()
+            # As bytes, since the library reads a str as Latin-1.
+            key = requests.auth.HTTPBasicAuth(self._customer.subdomain.encode(), self._secrets[0].encode())
+            request = self._prepared[url] = session.prepare_request(requests.Request("GET", url, auth=key))
+        return request
+
+    def _send_on_kept(self, session: requests.Session, request: requests.PreparedRequest) -> requests.Response | None:
         """Send a request. Returns None where it met a kept connection just as the other side closed it.
 
         That says nothing of the request, so that it is to be sent once more, on a new connection.
         """
         try:
-            return self._send(session, url)
+            return self._send(session, request)
         except requests.ConnectionError as error:
             if self._wire.fresh or not _is_cut(error) or self._over():
                 raise
         return None
 
-    def _send(self, session: requests.Session, url: str) -> requests.Response:
-        return session.get(url, timeout=self._timeout_s, stream=True, allow_redirects=False)
+    def _send(self, session: requests.Session, request: requests.PreparedRequest) -> requests.Response:
+        return session.send(request, timeout=self._timeout_s, stream=True, allow_redirects=False)
 
     @property
     def _timeout_s(self) -> float:
@@ -239,9 +252,6 @@ class Session:
             self._read_key()
         if self._http is None:
             self._http = self._connectionless()
-        # As bytes, since the library reads a str as Latin-1.
-        credentials = self._customer.subdomain.encode(), self._secrets[0].encode()
-        self._http.auth = requests.auth.HTTPBasicAuth(*credentials)
         return self._http
 
     def _read_key(self) -> None:
@@ -253,6 +263,7 @@ class Session:
         # Also as it stands in a text that was made one line.
         self._secrets = (key, " ".join(key.split()), base64.b64encode(f"{user}:{key}".encode()).decode())
         self._key_is_good = True
+        self._prepared.clear()
 
     def _connectionless(self) -> requests.Session:
         customer = self._customer
