@@ -214,13 +214,13 @@ def page_of(blocks: Iterable[Block], exporter: Exporter = EXPORTER, *further: Co
 
 def plain(page: Page, chosen: Format) -> bytes:
     """Return a page as it is sent without compression."""
-    return b"".join(page.plain(chosen))
+    return b"".join(page.body(chosen, gzip=False).parts)
 
 
 def unpacked(page: Page, chosen: Format) -> bytes:
     """Return what a reader that stops after the first gzip member gets, and assert that nothing is left."""
     reader = zlib.decompressobj(31)
-    found = reader.decompress(b"".join(page.gzipped(chosen))) + reader.flush()
+    found = reader.decompress(b"".join(page.body(chosen, gzip=True).parts)) + reader.flush()
     assert reader.eof
     assert (reader.unused_data, reader.unconsumed_tail) == (b"", b"")
     return found
@@ -469,11 +469,13 @@ def test_new_names_are_written_though_the_values_stay() -> None:
     assert all(rb'project_name="The \"new\""' in lines for lines in after.data)
 
 
-def test_a_piece_is_packed_once() -> None:
-    """A second reader gets the compressed form that the first one had made."""
-    piece = Piece((b"a 1\n", b"b 2\n"))
+def test_a_piece_is_packed_once_and_can_be_cut() -> None:
+    """A second reader gets the compressed form that the first one had made, and each customer's lines are found."""
+    parts = [b"a 1\n", b"", b"b 2\n"]
+    piece = Piece(parts)
     assert piece.deflated is piece.deflated
-    assert piece.plain is piece.plain == b"a 1\nb 2\n"
+    assert piece.plain == b"a 1\nb 2\n"
+    assert [piece.part(seat) for seat in range(3)] == parts
 
 
 def test_a_block_is_true_for_as_long_as_each_of_its_customers() -> None:
@@ -483,7 +485,7 @@ def test_a_block_is_true_for_as_long_as_each_of_its_customers() -> None:
     clock = SetClock()
     block = make_block([render(view(state, clock.moment()), None) for state in states_], None)
     assert (block.valid_until, block.valid_until_s) == (clock.wall + timedelta(seconds=30), clock.seconds + 30)
-    page = page_of([make_block(block.rendered[:1], None), block])
+    page = page_of([make_block([block.rendered(0)], None), block])
     assert page.holds(clock.moment())
     clock.seconds += 30
     assert not page.holds(clock.moment())

@@ -280,7 +280,7 @@ class World:
 
     def page(self) -> Samples:
         """Return what a scrape would see."""
-        return parse_page(b"".join(self.store.page().plain(Format.TEXT)).decode())
+        return parse_page(b"".join(self.store.page().body(Format.TEXT, gzip=False).parts).decode())
 
     def shown(self, name: str = "bank") -> dict[tuple[str, str], float]:
         """Return a customer's shown values of the first statistic by project and queue."""

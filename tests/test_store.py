@@ -56,7 +56,7 @@ def failed(state: CustomerState) -> CustomerState:
 
 def text_of(page: Page) -> str:
     """Return a page as it is sent."""
-    return b"".join(page.plain(Format.TEXT)).decode()
+    return b"".join(page.body(Format.TEXT, gzip=False).parts).decode()
 
 
 def lines_of(text: str, customer: str) -> list[tuple[str, float]]:
@@ -198,7 +198,7 @@ def test_a_reader_never_sees_half_an_answer() -> None:
 
     def read() -> None:
         page = store.page()
-        for text in (text_of(page), gzip.decompress(b"".join(page.gzipped(Format.OPENMETRICS))).decode()):
+        for text in (text_of(page), gzip.decompress(b"".join(page.body(Format.OPENMETRICS, gzip=True).parts)).decode()):
             for name, before in last.items():
                 values = data_of(text, name)
                 assert len(values) == 3 * len(STATISTICS)
@@ -225,12 +225,12 @@ def test_a_hundred_customers_stand_in_blocks_in_an_order_that_stays() -> None:
     store = make_store(clock, *customers)
     assert len(store.page().blocks) == -(-100 // CUSTOMERS_A_BLOCK)
     order = [c.name for c in sorted(customers, key=lambda c: place(c.name))]
-    assert order_of(store) == order == list(store.customers())
+    assert order_of(store) == order == list(store.views())
     for customer in customers[::7]:
         store.update(customer, answered(clock, 7.0))
     assert order_of(store) == order
     store.configure(reversed(customers), LOADED)
-    assert order_of(store) == order == list(store.customers())
+    assert order_of(store) == order == list(store.views())
     assert [len(data_of(text_of(store.page()), c.name)) > 0 for c in customers] == [n % 7 == 0 for n in range(100)]
 
 
@@ -255,11 +255,11 @@ def test_the_customers_a_caller_gets_are_a_copy_that_is_true_now() -> None:
     clock, customer = SetClock(), make_customer()
     store = make_store(clock, customer)
     store.update(customer, answered(clock, 7.0))
-    found = dict(store.customers())
-    assert found["acme"].view.rows
+    found = dict(store.views())
+    assert found["acme"].rows
     found.clear()
     clock.advance(timedelta(minutes=5))
-    assert store.customers()["acme"].view.rows == ()
+    assert store.views()["acme"].rows == ()
 
 
 # --- Reload ----------------------------------------------------------------------------------------------------------
@@ -331,7 +331,7 @@ def test_a_removed_customer_goes_at_once_and_one_that_returns_starts_at_0() -> N
     text = text_of(store.page())
     assert lines_of(text, "acme") == []
     assert set(data_of(text, "beta")) == {7.0}
-    assert (store.state("acme"), list(store.customers())) == (None, ["beta"])
+    assert (store.state("acme"), list(store.views())) == (None, ["beta"])
     store.configure([acme, beta], LOADED)
     assert {value for name, value in lines_of(text_of(store.page()), "acme") if name == "vcc_polls_total"} == {0.0}
     assert store.state("acme") == CustomerState(acme)

@@ -230,6 +230,7 @@ def store() -> Store:
     """Return a store whose one customer has values."""
     made = make_store("acme")
     answer(made, "acme")
+    made.publish()
     return made
 
 
@@ -290,6 +291,7 @@ def test_metrics_are_served_where_every_customer_fails() -> None:
     store = make_store("acme", "other")
     fail(store, "acme")
     fail(store, "other")
+    store.publish()
     with serving(store) as url:
         status, body, _ = fetch(f"{url}/metrics")
     assert status == HTTPStatus.OK

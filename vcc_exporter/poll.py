@@ -147,7 +147,7 @@ class Poller:
 
         Keys are read again before the next request of each.
         """
-        customers = {name: r.view.state.customer for name, r in self._store.customers().items()}
+        customers = {name: said.state.customer for name, said in self._store.views().items()}
         with self._lock:
             for name, work in list(self._works.items()):
                 if customers.get(name) is work.customer:

@@ -1,13 +1,18 @@
 """The one place where state lives: what is known of each customer, and the page that says it.
 
 A writer makes its change ready without the lock and swaps it in whole; where another was faster it makes
-it again from the newer state. A reader takes a reference and waits for nobody, except for the moment in
-which something on the page has just ceased to be true.
+it again from the newer state. The page follows a moment later: one thread makes it anew from all that has
+changed meanwhile, so that what a poll costs does not depend on how many share a block with it, and a
+scrape takes a reference and waits for nobody. Only where something on the page has just ceased to be true
+is it made anew before anyone sees it.
 """
 
+import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from typing import Final
 
 from vcc_exporter.config import Customer
 from vcc_exporter.exposition import (
@@ -23,8 +28,15 @@ from vcc_exporter.exposition import (
     render_exporter,
 )
 from vcc_exporter.schedule import place
-from vcc_exporter.snapshot import CustomerState, Moment, view, with_settings
+from vcc_exporter.snapshot import CustomerState, Moment, View, view, with_settings
 from vcc_exporter.times import Clock
+
+log = logging.getLogger(__name__)
+
+_PUBLISH_EVERY_S: Final = 0.25
+"""Changes within it share one new page."""
+_LOOK_EVERY_S: Final = 1
+"""How often to look whether something has ceased to be true."""
 
 
 class Store:
@@ -33,9 +45,17 @@ class Store:
     def __init__(self, clock: Clock, version: str) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._rendered: dict[str, Rendered] = {}
+        """Held for a swap of views, by whoever makes pages after the other."""
+        self._views: dict[str, View] = {}
         """In the page's order: by place, so that customers that are polled one after another share a block."""
-        self._seat: dict[str, int] = {}
+        self._unpolled: set[str] = set()
+        self._all_polled = False
+        """Whether every customer has been polled once; once true, it stays so."""
+        self._changed: set[str] = set()
+        """Customers of which the page does not yet say what is known."""
+        self._change = threading.Event()
+        self._publishing = threading.Lock()
+        """Held while a page is made."""
         self._exporter = Exporter(version, clock.now())
         self._page = empty_page(self._exporter)
         self._ready = False
@@ -46,22 +66,26 @@ class Store:
 
     # What readers ask for.
 
-    def page(self) -> Page:
-        """Return the page as it is true now."""
+    def published(self) -> Page | None:
+        """Return the page as it was made last, without waiting; None where it is not true any more."""
         page = self._page
-        moment = self.moment()
-        return page if page.holds(moment) else self._refresh(moment)
+        return page if page.holds(self.moment()) else None
 
-    def customers(self) -> Mapping[str, Rendered]:
-        """Return what is said of each customer now. The mapping is a copy; what it holds never changes."""
-        self.page()
+    def page(self) -> Page:
+        """Return the page as it is true now, with all that has changed."""
+        page = self.published()
+        return page if page and not self._changed else self.publish()
+
+    def views(self) -> Mapping[str, View]:
+        """Return what may be said of each customer now. The mapping is a copy; what it holds never changes."""
+        self._review(list(self._views), self.moment())
         with self._lock:
-            return dict(self._rendered)
+            return dict(self._views)
 
     def state(self, name: str) -> CustomerState | None:
         """Return what is known of a customer; None for one that is not, or no longer, in the config."""
-        rendered = self._rendered.get(name)
-        return rendered.view.state if rendered else None
+        found = self._views.get(name)
+        return found.state if found else None
 
     @property
     def exporter(self) -> Exporter:
@@ -70,84 +94,128 @@ class Store:
 
     @property
     def ready(self) -> bool:
-        """Whether every customer has been polled once; once true, it stays so."""
+        """Whether the page says of every customer what a poll has brought; once true, it stays so."""
+        if self._all_polled and not self._ready:
+            self.publish()
         return self._ready
 
     # What writers change.
 
     def update(self, customer: Customer, change: Callable[[CustomerState], CustomerState]) -> CustomerState | None:
-        """Change a customer's state, and the page with it.
+        """Change a customer's state, and soon the page with it.
 
         `change` must be pure, since it is made again where another writer was faster. Nothing happens, and
         None is returned, where the customer has other settings by now or is gone.
         """
         while True:
-            old = self._rendered.get(customer.name)
-            if old is None or old.view.state.customer is not customer:
+            old = self._views.get(customer.name)
+            if old is None or old.state.customer is not customer:
                 return None
-            state = change(old.view.state)
-            new = render(view(state, self.moment()), old)
-            with self._lock:
-                if self._rendered.get(customer.name) is old:
-                    self._rendered[customer.name] = new
-                    self._replace_blocks({self._seat[customer.name]})
-                    self._check_ready()
-                    return state
+            state = change(old.state)
+            if self._swap(old, view(state, self.moment())):
+                return state
 
     def configure(self, customers: Iterable[Customer], loaded: Exporter) -> None:
         """Take over the customers of a config. State of those that stay is kept as far as their settings allow.
 
         A customer whose settings are the same keeps its `Customer`, so that polls under way stay welcome.
         """
-        moment = self.moment()
-        with self._lock:
-            rendered: dict[str, Rendered] = {}
-            for customer in sorted(customers, key=lambda c: place(c.name)):
-                old = self._rendered.get(customer.name)
-                if old and old.view.state.customer == customer:
-                    rendered[customer.name] = old
-                else:
-                    state = with_settings(old.view.state, customer) if old else CustomerState(customer)
-                    rendered[customer.name] = render(view(state, moment), old)
-            self._rendered = rendered
-            self._seat = {name: i // CUSTOMERS_A_BLOCK for i, name in enumerate(rendered)}
-            self._replace_blocks(set(self._seat.values()))
-            self._set_exporter(loaded)
-            self._check_ready()
+        ordered = sorted(customers, key=lambda c: place(c.name))
+        with self._publishing:
+            moment = self.moment()
+            with self._lock:
+                views: dict[str, View] = {}
+                for customer in ordered:
+                    old = self._views.get(customer.name)
+                    if old and old.state.customer == customer:
+                        views[customer.name] = old
+                    else:
+                        state = with_settings(old.state, customer) if old else CustomerState(customer)
+                        views[customer.name] = view(state, moment)
+                self._views = views
+                self._changed.clear()  # all is looked at below
+                self._unpolled = {name for name, said in views.items() if not said.state.polled}
+                self._all_polled = self._all_polled or not self._unpolled
+            self._exporter = loaded
+            seats = {name: seat for seat, name in enumerate(views)}
+            page = replace(self._page, seats=seats, exporter=render_exporter(loaded))
+            self._renew(page, seats.values())
 
     def reload_failed(self) -> None:
         """Note that a config could not be loaded."""
-        with self._lock:
-            self._set_exporter(replace(self._exporter, config_is_good=False))
+        with self._publishing:
+            self._exporter = replace(self._exporter, config_is_good=False)
+            self._show(replace(self._page, exporter=render_exporter(self._exporter)))
 
     def set_process(self, lines: Mapping[Format, Piece]) -> None:
         """Take over the metrics of the process."""
+        with self._publishing:
+            self._show(replace(self._page, process=lines))
+
+    def _swap(self, old: View, new: View) -> bool:
+        """Put a customer's new view in the place of the one that it was made from, unless that is gone."""
+        name = new.state.customer.name
         with self._lock:
-            self._page = replace(self._page, process=lines)
+            if self._views.get(name) is not old:
+                return False
+            self._views[name] = new
+            self._changed.add(name)
+            if new.state.polled:
+                self._unpolled.discard(name)
+                self._all_polled = self._all_polled or not self._unpolled
+        self._change.set()
+        return True
 
-    def _set_exporter(self, exporter: Exporter) -> None:
-        self._exporter = exporter
-        self._page = replace(self._page, exporter=render_exporter(exporter))
+    def _review(self, names: Iterable[str], moment: Moment) -> None:
+        """Say anew what is no longer true of some customers."""
+        for name in names:
+            said = self._views.get(name)
+            if said and not said.holds(moment):
+                # Where another is faster it says what is true.
+                self._swap(said, view(said.state, moment))
 
-    def _check_ready(self) -> None:
-        self._ready = self._ready or all(rendered.view.state.polled for rendered in self._rendered.values())
+    # The page.
 
-    def _replace_blocks(self, seats: set[int]) -> None:
-        """Make blocks anew from what is rendered. Under the lock, without which readers see each page set here."""
-        blocks = dict(enumerate(self._page.blocks))
-        everyone = list(self._rendered.values())
-        for seat in seats:
-            first = seat * CUSTOMERS_A_BLOCK
-            blocks[seat] = make_block(everyone[first : first + CUSTOMERS_A_BLOCK], blocks.get(seat))
-        taken = range(-(-len(everyone) // CUSTOMERS_A_BLOCK))
-        self._page = replace(self._page, blocks=tuple(blocks[seat] for seat in taken))
+    def keep_publishing(self) -> None:
+        """Make the page anew for ever, whenever something has changed or has ceased to be true."""
+        while True:
+            try:
+                if self._change.wait(_LOOK_EVERY_S) or not self.published():
+                    self.publish()
+            except Exception:
+                log.exception("unexpected fault")
+            time.sleep(_PUBLISH_EVERY_S)
 
-    def _refresh(self, moment: Moment) -> Page:
-        """Say anew what is no longer true."""
-        with self._lock:
-            outdated = [name for name, rendered in self._rendered.items() if not rendered.view.holds(moment)]
-            for name in outdated:
-                old = self._rendered[name]
-                self._rendered[name] = render(view(old.view.state, moment), old)
-            self._replace_blocks({self._seat[name] for name in outdated})
+    def publish(self) -> Page:
+        """Make the page anew from all that has changed."""
+        with self._publishing:
+            moment, all_polled = self.moment(), self._all_polled
+            self._review(list(self._changed) if self._page.holds(moment) else list(self._views), moment)
+            with self._lock:
+                changed, self._changed = self._changed, set()
+                self._change.clear()
+            if changed:
+                self._renew(self._page, {self._page.seats[name] for name in changed})
+            self._ready = all_polled
             return self._page
+
+    def _renew(self, page: Page, changed: Iterable[int]) -> None:
+        """Show a page on which those blocks are made anew that hold a changed seat, of the lines shown until now."""
+        names = list(page.seats)
+        blocks = dict(enumerate(page.blocks))
+        for number in {seat // CUSTOMERS_A_BLOCK for seat in changed}:
+            first = number * CUSTOMERS_A_BLOCK
+            lines = [self._lines(name) for name in names[first : first + CUSTOMERS_A_BLOCK]]
+            blocks[number] = make_block(lines, blocks.get(number))
+        taken = range(-(-len(names) // CUSTOMERS_A_BLOCK))
+        self._show(replace(page, blocks=tuple(blocks[number] for number in taken)))
+
+    def _lines(self, name: str) -> Rendered:
+        said, shown = self._views[name], self._page.rendered(name)
+        return shown if shown and shown.view is said else render(said, shown)
+
+    def _show(self, page: Page) -> None:
+        """Put a page in the place of the one before, with everything ready that readers asked of that."""
+        for wanted in self._page.bodies:
+            page.body(*wanted)
+        self._page = page

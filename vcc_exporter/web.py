@@ -2,13 +2,13 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import Final
 
 from aiohttp import web
 
-from vcc_exporter.exposition import Format
+from vcc_exporter.exposition import Body, Format
 from vcc_exporter.status_page import HEADERS, Surroundings, status_page
 from vcc_exporter.store import Store
 
@@ -43,11 +43,14 @@ def check_telemetry_path(path: str) -> str:
 async def _home(store: Store, telemetry_path: str, notice: str, request: web.Request) -> web.StreamResponse:
     chosen = request.query.getall("customer[]", [])
     text = await asyncio.to_thread(_page_for_people, store, chosen, telemetry_path, notice)
-    return await _answer(request, [text.encode()], {**HEADERS, "Content-Type": "text/html; charset=utf-8"})
+    content = text.encode()
+    return await _answer(
+        request, Body([content], len(content)), {**HEADERS, "Content-Type": "text/html; charset=utf-8"}
+    )
 
 
 def _page_for_people(store: Store, chosen: list[str], telemetry_path: str, notice: str) -> str:
-    views = [rendered.view for rendered in store.customers().values()]
+    views = list(store.views().values())
     around = Surroundings(telemetry_path, store.exporter.config_is_good, notice)
     return status_page(views, chosen, store.moment().wall, around)
 
@@ -72,24 +75,36 @@ async def _reload(reload: Reload | None, _request: web.Request) -> web.Response:
 
 
 async def _metrics(store: Store, request: web.Request) -> web.StreamResponse:
-    chosen = choose_format(request.headers.getall("Accept", []))
-    gzip = accepts_gzip(request.headers.getall("Accept-Encoding", []))
-    # Compressing what has changed takes a moment, and others are answered meanwhile.
-    parts = await asyncio.to_thread(_parts, store, chosen, gzip)
+    said = request.headers
+    chosen, gzip = _negotiated(tuple(said.getall("Accept", ())), tuple(said.getall("Accept-Encoding", ())))
+    page = store.published()
+    if "customer[]" in request.query:
+        body = await asyncio.to_thread(_body_of, store, request.query.getall("customer[]"), chosen, gzip)
+    elif page and (chosen, gzip) in page.bodies:
+        body = page.body(chosen, gzip)
+    else:
+        body = await asyncio.to_thread(_body, store, chosen, gzip)
     headers = {"Content-Type": chosen.value, "Vary": "Accept, Accept-Encoding"}
-    return await _answer(request, parts, headers | ({"Content-Encoding": "gzip"} if gzip else {}))
+    return await _answer(request, body, headers | ({"Content-Encoding": "gzip"} if gzip else {}))
 
 
-async def _answer(request: web.Request, parts: list[bytes], headers: Mapping[str, str]) -> web.StreamResponse:
+def _body(store: Store, chosen: Format, gzip: bool) -> Body:
+    return (store.published() or store.page()).body(chosen, gzip)
+
+
+def _body_of(store: Store, customers: list[str], chosen: Format, gzip: bool) -> Body:
+    return (store.published() or store.page()).body_of(customers, chosen, gzip)
+
+
+async def _answer(request: web.Request, body: Body, headers: Mapping[str, str]) -> web.StreamResponse:
     """Send an answer of any size, to a client that reads it in time."""
     response = web.StreamResponse(headers=headers)
-    response.content_length = sum(map(len, parts))
+    response.content_length = body.size
     try:
         async with asyncio.timeout(_WRITE_TIMEOUT_S):
             await response.prepare(request)
             if request.method != "HEAD":
-                for part in _gathered(parts):
-                    await response.write(part)
+                await _write(request, response, body.parts)
             await response.write_eof()
     except TimeoutError:
         if request.transport:
@@ -97,25 +112,31 @@ async def _answer(request: web.Request, parts: list[bytes], headers: Mapping[str
     return response
 
 
-def _parts(store: Store, chosen: Format, gzip: bool) -> list[bytes]:
-    page = store.page()
-    return list(page.gzipped(chosen) if gzip else page.plain(chosen))
+async def _write(request: web.Request, response: web.StreamResponse, parts: Sequence[bytes]) -> None:
+    """Send parts as they are: the framework's own way takes longer for each of them than to copy it."""
+    await response.write(parts[0])  # and the head with it
+    for some in _gathered(parts[1:]):
+        if request.transport is None:
+            return
+        request.transport.writelines(some)
+        await request.writer.drain()
 
 
-_GATHERED: Final = 256 * 1024
+_GATHERED: Final = 2 * 2**20
 
 
-def _gathered(parts: list[bytes]) -> Iterator[bytes]:
-    """Join small parts: each write costs as much as copying some kilobytes, a large one is copied again."""
+def _gathered(parts: Sequence[bytes]) -> Iterator[list[bytes]]:
+    """Take as many parts together as one client may hold up in this process where they have to be encrypted."""
     some: list[bytes] = []
     size = 0
     for part in parts:
         some.append(part)
         size += len(part)
         if size >= _GATHERED:
-            yield b"".join(some)
+            yield some
             some, size = [], 0
-    yield b"".join(some)
+    if some:
+        yield some
 
 
 # Negotiation, by RFC 9110. The client library's own ignores q and fails on versions that are no number.
@@ -124,7 +145,7 @@ _PARAMETER: Final = re.compile(r';\s*([!#$%&\'*+.^_`|~0-9a-z-]+)\s*=\s*("(?:[^"\
 _QUALITY: Final = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 
 
-def _offers(values: list[str]) -> Iterator[tuple[str, dict[str, str], float]]:
+def _offers(values: Sequence[str]) -> Iterator[tuple[str, dict[str, str], float]]:
     """Yield what a header accepts: the name, its parameters, and how much it is wanted, 0 to 1."""
     # A quote that is never closed takes the rest: to try again behind it would take time that grows as its square.
     for offer in re.findall(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+', ",".join(values)[:4096]):
@@ -135,7 +156,12 @@ def _offers(values: list[str]) -> Iterator[tuple[str, dict[str, str], float]]:
             yield name.strip().lower(), parameters, float(quality)
 
 
-def choose_format(accept: list[str]) -> Format:
+@lru_cache(maxsize=64)
+def _negotiated(accept: tuple[str, ...], accept_encoding: tuple[str, ...]) -> tuple[Format, bool]:
+    return choose_format(accept), accepts_gzip(accept_encoding)
+
+
+def choose_format(accept: Sequence[str]) -> Format:
     """Return the format that a client wants most: OpenMetrics 1.0 where it says so, else text 0.0.4."""
     wanted = {Format.TEXT: 0.0, Format.OPENMETRICS: 0.0}
     for name, parameters, quality in _offers(accept):
@@ -148,7 +174,7 @@ def choose_format(accept: list[str]) -> Format:
     return Format.OPENMETRICS if best and best >= wanted[Format.TEXT] else Format.TEXT
 
 
-def accepts_gzip(accept_encoding: list[str]) -> bool:
+def accepts_gzip(accept_encoding: Sequence[str]) -> bool:
     """Tell whether a client takes gzip."""
     offers = {name: quality for name, _, quality in _offers(accept_encoding)}
     return offers.get("gzip", offers.get("x-gzip", offers.get("*", 0.0))) > 0

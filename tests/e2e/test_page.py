@@ -88,7 +88,7 @@ def as_of(page: Page, words: str) -> None:
 
 def test_the_scene_has_every_state(day: Day) -> None:
     """What the other tests look at: each health, and of those that are up one with calls, one without, one odd."""
-    found = Counter(health(rendered.view) for rendered in day.store.customers().values())
+    found = Counter(map(health, day.store.views().values()))
     assert found == {**dict.fromkeys(Health, 1), Health.UP: 3}
 
 
