@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, Final
 
 from isal import isal_zlib
@@ -177,7 +177,7 @@ class Piece:
 
     __slots__ = ("_deflated", "ends", "plain")
 
-    def __init__(self, parts: Sequence[bytes]) -> None:
+    def __init__(self, parts: Sequence[bytes | memoryview]) -> None:
         self.plain = b"".join(parts)
         self.ends = tuple(accumulate(map(len, parts)))
         """Where each customer's lines end."""
@@ -187,9 +187,13 @@ class Piece:
         """Return one customer's lines."""
         return self.plain[self.ends[seat - 1] if seat else 0 : self.ends[seat]]
 
-    def says_the_same_as(self, other: "Piece") -> bool:
-        """Tell whether each customer's lines are the same."""
-        return self.ends == other.ends and self.plain == other.plain
+    def with_parts(self, new: Mapping[int, bytes]) -> "Piece":
+        """Return the piece in which some customers' lines are others; this one where they are the same."""
+        if all(self.part(seat) == lines for seat, lines in new.items()):
+            return self
+        uncopied = memoryview(self.plain)
+        old = (uncopied[begin:end] for begin, end in pairwise((0, *self.ends)))
+        return Piece([new.get(seat, lines) for seat, lines in enumerate(old)])
 
     @property
     def deflated(self) -> tuple[bytes, int]:
@@ -218,17 +222,26 @@ class Block:
         first = len(DATA_FAMILIES)
         return Rendered(self.views[seat], lines[:first], lines[first:], self.labels[seat])
 
+    def with_rendered(self, new: Mapping[int, Rendered]) -> "Block":
+        """Return the block in which some customers' lines are others; pieces that did not change are the same."""
+        lines = zip(*((*r.data, *r.about) for r in new.values()), strict=True)
+        return _block(
+            [new[seat].view if seat in new else said for seat, said in enumerate(self.views)],
+            [new[seat].labels if seat in new else labels for seat, labels in enumerate(self.labels)],
+            [p.with_parts(dict(zip(new, parts, strict=True))) for p, parts in zip(self.pieces, lines, strict=True)],
+        )
 
-def make_block(rendered: Sequence[Rendered], previous: Block | None) -> Block:
-    """Put customers together; pieces in which nothing changed are those of `previous`."""
-    pieces = [Piece(parts) for parts in zip(*((*r.data, *r.about) for r in rendered), strict=True)]
-    if previous:
-        pairs = zip(pieces, previous.pieces, strict=True)
-        pieces = [old if new.says_the_same_as(old) else new for new, old in pairs]
-    views = tuple(r.view for r in rendered)
+
+def make_block(rendered: Sequence[Rendered]) -> Block:
+    """Put customers together."""
+    lines = zip(*((*r.data, *r.about) for r in rendered), strict=True)
+    return _block([r.view for r in rendered], [r.labels for r in rendered], list(map(Piece, lines)))
+
+
+def _block(views: Sequence[View], labels: Sequence[Mapping[tuple[str, ...], str]], pieces: Sequence[Piece]) -> Block:
     return Block(
-        views=views,
-        labels=tuple(r.labels for r in rendered),
+        views=tuple(views),
+        labels=tuple(labels),
         pieces=tuple(pieces),
         valid_from=max(v.valid_from for v in views),
         valid_until=min(v.valid_until for v in views),

@@ -10,6 +10,7 @@ is it made anew before anyone sees it.
 import logging
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Final
@@ -17,6 +18,7 @@ from typing import Final
 from vcc_exporter.config import Customer
 from vcc_exporter.exposition import (
     CUSTOMERS_A_BLOCK,
+    Block,
     Exporter,
     Format,
     Page,
@@ -137,9 +139,7 @@ class Store:
                 self._unpolled = {name for name, said in views.items() if not said.state.polled}
                 self._all_polled = self._all_polled or not self._unpolled
             self._exporter = loaded
-            seats = {name: seat for seat, name in enumerate(views)}
-            page = replace(self._page, seats=seats, exporter=render_exporter(loaded))
-            self._renew(page, seats.values())
+            self._rearrange(loaded)
 
     def reload_failed(self) -> None:
         """Note that a config could not be loaded."""
@@ -195,20 +195,36 @@ class Store:
                 changed, self._changed = self._changed, set()
                 self._change.clear()
             if changed:
-                self._renew(self._page, {self._page.seats[name] for name in changed})
+                self._renew(changed)
             self._ready = all_polled
             return self._page
 
-    def _renew(self, page: Page, changed: Iterable[int]) -> None:
-        """Show a page on which those blocks are made anew that hold a changed seat, of the lines shown until now."""
-        names = list(page.seats)
-        blocks = dict(enumerate(page.blocks))
-        for number in {seat // CUSTOMERS_A_BLOCK for seat in changed}:
-            first = number * CUSTOMERS_A_BLOCK
-            lines = [self._lines(name) for name in names[first : first + CUSTOMERS_A_BLOCK]]
-            blocks[number] = make_block(lines, blocks.get(number))
-        taken = range(-(-len(names) // CUSTOMERS_A_BLOCK))
-        self._show(replace(page, blocks=tuple(blocks[number] for number in taken)))
+    def _renew(self, changed: Iterable[str]) -> None:
+        """Show the page on which some customers' lines are anew."""
+        page, by_block = self._page, defaultdict[int, list[tuple[int, str]]](list)
+        for name in changed:
+            number, seat = divmod(page.seats[name], CUSTOMERS_A_BLOCK)
+            by_block[number].append((seat, name))
+        blocks = list(page.blocks)
+        for number, seats in by_block.items():
+            block = blocks[number]
+            blocks[number] = block.with_rendered({s: render(self._views[n], block.rendered(s)) for s, n in seats})
+        self._show(replace(page, blocks=tuple(blocks)))
+
+    def _rearrange(self, exporter: Exporter) -> None:
+        """Show the page of the customers that there are now."""
+        names, old = list(self._views), self._page
+        blocks: list[Block] = []
+        for first in range(0, len(names), CUSTOMERS_A_BLOCK):
+            some = names[first : first + CUSTOMERS_A_BLOCK]
+            before = old.blocks[len(blocks)] if len(blocks) < len(old.blocks) else None
+            if before and [said.state.customer.name for said in before.views] == some:
+                new = {seat: self._lines(n) for seat, n in enumerate(some) if self._views[n] is not before.views[seat]}
+                blocks.append(before.with_rendered(new) if new else before)
+            else:
+                blocks.append(make_block([self._lines(name) for name in some]))
+        seats = {name: seat for seat, name in enumerate(names)}
+        self._show(replace(old, blocks=tuple(blocks), seats=seats, exporter=render_exporter(exporter)))
 
     def _lines(self, name: str) -> Rendered:
         said, shown = self._views[name], self._page.rendered(name)
