@@ -73,24 +73,28 @@ def render(view: View, previous: Rendered | None) -> Rendered:
     """Write a customer's lines. What `previous` says already is taken from there."""
     about = tuple(_about(view))
     same = previous if previous and previous.view.state.customer.name == view.state.customer.name else None
-    if same and same.view.rows == view.rows:
-        return Rendered(view, same.data, about, same.labels)
     labels = _labels(view, same.labels if same else {})
-    return Rendered(view, tuple(_data(view.rows, labels, same)), about, labels)
+    columns = _columns(view.rows)
+    before = _columns(same.view.rows) if same and tuple(same.labels) == tuple(labels) else None
+    if same and columns == before:
+        return Rendered(view, same.data, about, same.labels)
+    texts = tuple(labels.values())
+    data = tuple(
+        same.data[i] if same and before and column == before[i] else _data(DATA_FAMILIES[i].name, texts, column)
+        for i, column in enumerate(columns)
+    )
+    return Rendered(view, data, about, labels)
 
 
-def _data(rows: Sequence[Row], labels: Mapping[tuple[str, ...], str], same: Rendered | None) -> Iterator[bytes]:
-    texts = [labels[_pair_values(row)] for row in rows]
-    old = same.view.rows if same and list(map(_pair_values, same.view.rows)) == list(map(_pair_values, rows)) else ()
-    columns = zip(*(row.values for row in rows), strict=True) if rows else ((),) * len(DATA_FAMILIES)
-    old_columns = zip(*(row.values for row in old), strict=True) if old else (None,) * len(DATA_FAMILIES)
-    for i, (family, column, before) in enumerate(zip(DATA_FAMILIES, columns, old_columns, strict=True)):
-        if same and column == before:
-            yield same.data[i]
-        else:
-            name = family.name
-            lines = zip(texts, column, strict=True)
-            yield "".join([f"{name}{text}{_number(v)}\n" for text, v in lines if v is not None]).encode()
+def _columns(rows: Sequence[Row]) -> Sequence[Sequence[float | None]]:
+    """Return the rows' values family by family."""
+    return tuple(zip(*(row.values for row in rows), strict=True)) or ((),) * len(DATA_FAMILIES)
+
+
+def _data(name: str, texts: Sequence[str], column: Sequence[float | None]) -> bytes:
+    return "".join(
+        [f"{name}{text}{_number(v)}\n" for text, v in zip(texts, column, strict=True) if v is not None]
+    ).encode()
 
 
 def _labels(view: View, known: Mapping[tuple[str, ...], str]) -> dict[tuple[str, ...], str]:

@@ -261,6 +261,7 @@ class _Adapter(HTTPAdapter):
         self._tls: dict[str, Any] = {"ssl_context": context} if context else {}
         self._plain = functools.partial(_Plain, wire=wire)
         self._secure = functools.partial(_Secure, wire=wire)
+        self._pool: Any = None
         super().__init__(pool_connections=1, pool_maxsize=1, pool_block=True)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:
@@ -275,9 +276,11 @@ class _Adapter(HTTPAdapter):
         conn.cert_reqs = "CERT_REQUIRED"
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
-        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
-        pool.ConnectionCls = self._secure if pool.scheme == "https" else self._plain
-        return pool
+        if self._pool is None:  # the session has but one host, and to find its pool anew takes an eighth of a request
+            pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+            pool.ConnectionCls = self._secure if pool.scheme == "https" else self._plain
+            self._pool = pool
+        return self._pool
 
 
 class _Session(requests.Session):
