@@ -3,6 +3,7 @@
 import gzip
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,11 +12,13 @@ from functools import partial
 from typing import Any, Final
 
 import pytest
+from isal import isal_zlib
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from support import SetClock, make_customer
 
+from vcc_exporter import exposition
 from vcc_exporter.answer import Answer
 from vcc_exporter.config import Customer
 from vcc_exporter.exposition import CUSTOMERS_A_BLOCK, Exporter, Format, Page, render_process
@@ -490,6 +493,137 @@ def test_readers_at_a_midnight_all_see_the_new_day() -> None:
         assert not _DATA & {name for c in customers for name, _ in lines_of(text_of(store.page()), c.name)}
 
     in_threads(*[read] * 8)
+
+
+# --- What it costs, counted ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def work(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Count what costs time: families rendered, pieces joined and compressed, pages the library writes."""
+    counted: Counter[str] = Counter()
+
+    def count(where: Any, name: str, what: str) -> None:
+        real = getattr(where, name)
+
+        def counting(*args: Any) -> Any:
+            counted[what] += 1
+            return real(*args)
+
+        monkeypatch.setattr(where, name, counting)
+
+    count(exposition, "_data", "rendered")
+    count(exposition, "_about", "customers")
+    count(exposition.Piece, "__init__", "joined")
+    count(isal_zlib, "compressobj", "compressed")
+    count(exposition, "generate_latest", "encoded")
+    count(exposition, "generate_openmetrics", "encoded")
+    return counted
+
+
+def full_store(clock: SetClock) -> tuple[Store, list[Customer]]:
+    """Return a store of three blocks whose page has been scraped, and its customers in the page's order."""
+    customers = sorted((make_customer(name=f"customer-{n}") for n in range(48)), key=lambda c: place(c.name))
+    store = make_store(clock, *customers)
+    for customer in customers:
+        store.update(customer, answered(clock, 7.0))
+    store.page().body(Format.TEXT, gzip=True)
+    return store, customers
+
+
+OF_A_POLL: Final = 2
+"""Families that each good poll changes while the clock stands still: how many polls there were, and how long."""
+
+
+def test_a_scrape_renders_and_compresses_nothing(work: Counter[str]) -> None:
+    """Where nothing has changed an answer is what was sent before, the same object."""
+    store, _ = full_store(SetClock())
+    before = store.page().body(Format.TEXT, gzip=True)
+    work.clear()
+    assert store.page().body(Format.TEXT, gzip=True) is before
+    assert work == Counter()
+
+
+def test_a_poll_by_itself_renders_nothing(work: Counter[str]) -> None:
+    """A poll stores what it learnt; what follows from it is made once for all that share a page."""
+    clock = SetClock()
+    store, customers = full_store(clock)
+    work.clear()
+    for _ in range(3):
+        store.update(customers[0], answered(clock, 8.0))
+    assert work == Counter()
+    store.publish()
+    assert work["customers"] == 1
+
+
+def test_an_answer_that_says_the_same_renders_no_data_family(work: Counter[str]) -> None:
+    """What is made anew is the two families that count polls, and nothing else is compressed."""
+    clock = SetClock()
+    store, customers = full_store(clock)
+    work.clear()
+    store.update(customers[5], answered(clock, 7.0))
+    store.publish().body(Format.TEXT, gzip=True)
+    assert work["rendered"] == 0
+    assert work["joined"] == OF_A_POLL + 1  # and the page's end
+    assert work["compressed"] == OF_A_POLL + 1
+
+
+def test_one_statistic_that_changed_is_one_family(work: Counter[str]) -> None:
+    """Of nineteen families that of the statistic is rendered and compressed, for the customer's block alone."""
+    clock = SetClock()
+    store, customers = full_store(clock)
+    values = dict.fromkeys(((1, -1), (1, 5), (2, 7)), (7.0,) * 18 + (8.0,))
+    work.clear()
+    found = Answer(values, frozenset(), ())
+    store.update(customers[5], lambda state: with_answer(state, TODAY, found, clock.moment(), 1.0))
+    store.publish().body(Format.TEXT, gzip=True)
+    assert work["rendered"] == 1
+    assert work["compressed"] == 1 + OF_A_POLL + 1
+
+
+def test_neighbours_share_the_work_on_their_block(work: Counter[str]) -> None:
+    """A block whose sixteen customers were polled is compressed once, as for one of them."""
+    clock = SetClock()
+    store, customers = full_store(clock)
+    compressed = []
+    for several, value in ((customers[:1], 8.0), (customers[:16], 9.0), (customers[:17], 10.0)):
+        work.clear()
+        for customer in several:
+            store.update(customer, answered(clock, value))
+        store.publish().body(Format.TEXT, gzip=True)
+        assert work["customers"] == len(several)
+        compressed.append(work["compressed"] - 1)
+    assert compressed == [len(STATISTICS) + OF_A_POLL, len(STATISTICS) + OF_A_POLL, 2 * (len(STATISTICS) + OF_A_POLL)]
+
+
+def test_what_a_scraper_asks_for_stands_ready_before_it_asks_again(work: Counter[str]) -> None:
+    """The new page is put together in the form that the last one was asked for, and in no other."""
+    clock = SetClock()
+    store, customers = full_store(clock)
+    store.update(customers[0], answered(clock, 8.0))
+    page = store.publish()
+    assert set(page.bodies) == {(Format.TEXT, True)}
+    work.clear()
+    page.body(Format.TEXT, gzip=True)
+    assert work == Counter()
+
+
+def test_the_library_writes_the_process_alone(work: Counter[str]) -> None:
+    """Its writer, which takes a second for a hundred thousand series, sees the process's few, once a format."""
+    store, _ = full_store(SetClock())
+    work.clear()
+    store.set_process(render_process(CollectorRegistry()))
+    assert work["encoded"] == len(Format)
+    assert work["rendered"] == work["customers"] == 0
+
+
+def test_lines_stand_in_memory_once() -> None:
+    """Of a page that is sent as it is, all parts but heads are the blocks' own bytes."""
+    store, _ = full_store(SetClock())
+    page = store.page()
+    own = {id(piece.plain) for block in page.blocks for piece in block.pieces}
+    parts = page.body(Format.TEXT, gzip=False).parts
+    assert sum(len(part) for part in parts if id(part) not in own) < 10_000 < sum(map(len, parts))
 
 
 # --- The process -----------------------------------------------------------------------------------------------------

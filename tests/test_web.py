@@ -16,7 +16,7 @@ from running import fetch, parse_page, serving
 from support import SetClock, make_customer
 
 from vcc_exporter.answer import Answer
-from vcc_exporter.exposition import Exporter, Format
+from vcc_exporter.exposition import CUSTOMERS_A_BLOCK, Exporter, Format
 from vcc_exporter.snapshot import with_answer, with_failure
 from vcc_exporter.store import Store
 from vcc_exporter.vocabulary import STATISTICS, Result
@@ -205,7 +205,7 @@ NOON: Final = datetime(2026, 3, 11, 10, 0, tzinfo=UTC)
 def make_store(*names: str) -> Store:
     """Return a store of these customers, none of which was polled yet."""
     store = Store(SetClock(NOON), "1.2.3")
-    store.configure([make_customer(name=name) for name in names], Exporter("1.2.3", NOON))
+    store.configure([make_customer(name=name, subdomain="x") for name in names], Exporter("1.2.3", NOON))
     return store
 
 
@@ -401,3 +401,76 @@ def test_an_odd_accept_header_makes_no_server_error(url: str) -> None:
     ):
         status, _, headers = fetch(f"{url}/metrics", Accept=accept)
         assert (status, headers["Content-Type"]) == (HTTPStatus.OK, TEXT.value)
+
+
+# One customer's series, or some.
+
+
+def series_of(body: bytes, *names: str) -> list[str]:
+    """Return those lines of a page that a filter leaves: with a customer's label, and the heads of their families."""
+    wanted = tuple(f'customer="{name}"' for name in names)
+    lines = body.decode().splitlines()
+    kept = [line for line in lines if line.startswith("#") or any(label in line for label in wanted)]
+    families = {line.split("{")[0] for line in kept if not line.startswith("#")}
+    families |= {re.sub("_(total|count|sum)$", "", name) for name in families}
+    return [line for line in kept if not line.startswith("#") or line == "# EOF" or line.split(" ")[2] in families]
+
+
+@pytest.fixture
+def many() -> Store:
+    """Return a store whose customers fill more than one block, some of them with values."""
+    names = [f"customer-{n}" for n in range(CUSTOMERS_A_BLOCK + 4)]
+    store = make_store(*names, 'o"neil \\ söhne')
+    for name in [*names[::2], 'o"neil \\ söhne']:
+        answer(store, name)
+    fail(store, names[1])
+    store.publish()
+    return store
+
+
+@pytest.mark.parametrize("accept", ["*/*", PROMETHEUS["3.14"]])
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+@pytest.mark.parametrize("names", [["customer-0"], ["customer-3"], ["customer-19", "customer-2", "customer-1"]])
+def test_a_filter_leaves_the_series_of_its_customers(many: Store, names: list[str], encoding: str, accept: str) -> None:
+    """What is left of the page is what it says of them, line by line, with their families' heads and no other."""
+    query = "&".join(f"customer[]={name}" for name in names)
+    with serving(many) as url:
+        _, whole, _ = fetch(f"{url}/metrics", Accept=accept)
+        status, body, headers = fetch(f"{url}/metrics?{query}", Accept=accept, Accept_Encoding=encoding)
+    assert (status, int(headers["Content-Length"])) == (HTTPStatus.OK, len(body))
+    assert headers["Content-Encoding"] == ("gzip" if encoding == "gzip" else None)
+    lines = (gzip.decompress(body) if encoding == "gzip" else body).decode().splitlines()
+    assert sorted(lines) == sorted(series_of(whole, *names))
+    assert [line for line in lines if line.startswith("#")] == [
+        line for line in series_of(whole, *names) if line.startswith("#")
+    ]
+
+
+def test_a_filter_reads_names_as_a_browser_sends_them(many: Store) -> None:
+    """Brackets and names may be escaped, a name may come twice, and any character may be in one."""
+    with serving(many) as url:
+        _, whole, _ = fetch(f"{url}/metrics")
+        _, once, _ = fetch(f"{url}/metrics?customer[]=customer-2")
+        _, again, _ = fetch(f"{url}/metrics?customer%5B%5D=customer-2&customer%5b%5d=customer%2D2")
+        _, odd, _ = fetch(f"{url}/metrics?customer[]=o%22neil+%5C+s%C3%B6hne")
+    assert once == again
+    assert once.decode().splitlines() == series_of(whole, "customer-2")
+    assert odd.decode().splitlines() == series_of(whole, r"o\"neil \\ söhne")
+
+
+def test_a_filter_without_a_customer_of_that_name_leaves_nothing(many: Store) -> None:
+    """An unknown name has no series, an empty one neither, and both formats are whole all the same."""
+    with serving(many) as url:
+        for query in ("customer[]=nobody", "customer[]=", "customer[]"):
+            assert fetch(f"{url}/metrics?{query}")[:2] == (HTTPStatus.OK, b"")
+            assert fetch(f"{url}/metrics?{query}", Accept=PROMETHEUS["3.14"])[:2] == (HTTPStatus.OK, b"# EOF\n")
+        assert (
+            fetch(f"{url}/metrics?customer[]=nobody&customer[]=customer-2")[1]
+            == (fetch(f"{url}/metrics?customer[]=customer-2")[1])
+        )
+
+
+def test_other_parameters_leave_the_page_whole(many: Store) -> None:
+    """The filter's name has its brackets."""
+    with serving(many) as url:
+        assert fetch(f"{url}/metrics?customer=customer-2&x=1")[1] == fetch(f"{url}/metrics")[1]
