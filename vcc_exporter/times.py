@@ -13,7 +13,6 @@ from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
 
-import holidays
 from cronsim import CronSim, CronSimError
 
 WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -221,6 +220,8 @@ def parse_span(text: str) -> tuple[int, int]:
 
 def known_country(code: str) -> bool:
     """Tell whether the holidays of a country are known."""
+    import holidays  # noqa: PLC0415 - some megabytes, for those who name a country
+
     return code in holidays.list_supported_countries(include_aliases=False)
 
 
@@ -231,6 +232,8 @@ def is_holiday(hours: Hours, day: date) -> bool:
 
 @lru_cache(maxsize=1024)
 def _public_holidays(country: str, year: int) -> frozenset[date]:
+    import holidays  # noqa: PLC0415 - as above
+
     return frozenset(holidays.country_holidays(country, years=year))
 
 
