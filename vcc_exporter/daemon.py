@@ -59,9 +59,19 @@ class StartError(Exception):
 
 def run(options: Options) -> None:
     """Run until SIGTERM or SIGINT. Raises StartError."""
+    _fill_standard_streams()
     raise_descriptor_limit()
     # Its writes take a page's parts as they are, where the standard library's loop would copy them.
     uvloop.run(_Daemon(options, Clock()).run())
+
+
+def _fill_standard_streams() -> None:
+    """Open those that whoever started this left closed: libuv ends the process where a socket takes their place."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 class _Daemon:
@@ -72,6 +82,8 @@ class _Daemon:
         self._clock = clock
         self._stop = asyncio.Event()
         self._hangup = asyncio.Event()
+        self._unpublished = threading.Event()
+        """Set when nobody is to be served any more."""
         self._one_reload = asyncio.Lock()
         self._store = Store(clock, __version__)
         self._process = _process_registry()
@@ -88,7 +100,9 @@ class _Daemon:
         self._poller = Poller(self._store, Network(self._clock), Timetable())
         await asyncio.to_thread(self._apply, config)
         await self._renew_process()
-        threading.Thread(target=self._store.keep_publishing, name="page", daemon=True).start()
+        threading.Thread(
+            target=self._store.keep_publishing, args=(self._unpublished,), name="page", daemon=True
+        ).start()
         reload = self._reload if self._options.lifecycle else None
         app = application(self._store, self._options.telemetry_path, reload, self._options.notice)
         runner = await serve(app, sockets)
@@ -102,6 +116,7 @@ class _Daemon:
         log.info("stopping")
         for duty in duties:
             duty.cancel()
+        self._unpublished.set()
         await asyncio.to_thread(self._poller.stop)
         await runner.cleanup()
 

@@ -9,7 +9,6 @@ is it made anew before anyone sees it.
 
 import logging
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -176,15 +175,14 @@ class Store:
 
     # The page.
 
-    def keep_publishing(self) -> None:
-        """Make the page anew for ever, whenever something has changed or has ceased to be true."""
-        while True:
+    def keep_publishing(self, stop: threading.Event) -> None:
+        """Make the page anew whenever something has changed or has ceased to be true, until told to stop."""
+        while not stop.wait(_PUBLISH_EVERY_S):
             try:
                 if self._change.wait(_LOOK_EVERY_S) or not self.published():
                     self.publish()
             except Exception:
                 log.exception("unexpected fault")
-            time.sleep(_PUBLISH_EVERY_S)
 
     def publish(self) -> Page:
         """Make the page anew from all that has changed."""
