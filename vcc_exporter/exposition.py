@@ -322,7 +322,8 @@ class Page:
         """Return the whole page, put together once."""
         found = self.bodies.get((chosen, gzip))
         if found is None:
-            parts = tuple(self._gzipped(chosen) if gzip else self._plain(chosen))
+            # Joined where that is little, since each part takes its time at the scrape.
+            parts = (b"".join(self._gzipped(chosen)),) if gzip else tuple(self._plain(chosen))
             found = self.bodies[chosen, gzip] = Body(parts, sum(map(len, parts)))
         return found
 

@@ -12,13 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
-from functools import partial
+from functools import cache, partial
 from importlib import resources
 from itertools import groupby
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from vcc_exporter import __version__, times
@@ -28,6 +27,9 @@ from vcc_exporter.figures import Figures, Verdict, figures, judge_abandonment, j
 from vcc_exporter.poll import requests_a_day
 from vcc_exporter.snapshot import HALF_HOUR, Course, Mark, Row, View
 from vcc_exporter.vocabulary import NO_QUEUE, RESULT_MEANINGS, STATISTICS, Result
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 REFRESH_S: Final = 15
 """How often the page asks for itself anew."""
@@ -307,7 +309,11 @@ def local(instant: datetime, customer: Customer, layout: str) -> str:
 # The page.
 
 
-def _environment() -> Environment:
+@cache
+def _template() -> "Template":
+    """Return the template, made when somebody first looks at the page: many an exporter is only ever scraped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - as above
+
     environment = Environment(
         loader=PackageLoader("vcc_exporter"),
         autoescape=True,
@@ -325,7 +331,7 @@ def _environment() -> Environment:
         "percent": percent,
         "percent_up": partial(percent, upwards=True),
     }
-    return environment
+    return environment.get_template("page.html")
 
 
 def _part(name: str) -> Markup:
@@ -334,7 +340,6 @@ def _part(name: str) -> Markup:
 
 _STYLE: Final = _part("page.css")
 _SCRIPT: Final = _part("page.js")
-_TEMPLATE: Final = _environment().get_template("page.html")
 
 
 def _source(text: str) -> str:
@@ -390,4 +395,4 @@ def status_page(views: Iterable[View], chosen: Sequence[str], now: datetime, aro
         "script": _SCRIPT,
         "version": __version__,
     }
-    return _TEMPLATE.render(context)
+    return _template().render(context)
