@@ -34,7 +34,7 @@ from vcc_exporter.times import Clock
 
 log = logging.getLogger(__name__)
 
-_PUBLISH_EVERY_S: Final = 0.25
+_PUBLISH_EVERY_S: Final = 1
 """Changes within it share one new page."""
 _LOOK_EVERY_S: Final = 1
 """How often to look whether something has ceased to be true."""
