@@ -18,6 +18,7 @@ from vcc_exporter.network import Network
 from vcc_exporter.poll import Poller
 from vcc_exporter.schedule import Timetable
 from vcc_exporter.server import Address, listen, raise_descriptor_limit, serve
+from vcc_exporter.shards import shard_of
 from vcc_exporter.store import Store
 from vcc_exporter.times import Clock
 from vcc_exporter.web import application
@@ -40,6 +41,9 @@ class Options:
     telemetry_path: str
     lifecycle: bool
     """Whether a reload by HTTP is allowed."""
+    shard: int = 0
+    """Which of the shards this is: of the config's customers, only its own are polled and served."""
+    total_shards: int = 1
     notice: str = ""
     """What the page for people says above all else."""
     greet: Callable[[str], None] = lambda _page: None
@@ -70,6 +74,8 @@ class _Daemon:
         self._stop = asyncio.Event()
         self._hangup = asyncio.Event()
         self._one_reload = asyncio.Lock()
+        self._counts = 0, 0
+        """How many customers are the shard's, and how many the config has."""
         self._store = Store(clock, __version__)
         self._process = _process_registry()
         self._last_skew = self._skew()
@@ -86,12 +92,12 @@ class _Daemon:
         await asyncio.to_thread(self._apply, config)
         await self._renew_process()
         reload = self._reload if self._options.lifecycle else None
-        app = application(self._store, self._options.telemetry_path, reload, self._options.notice)
+        app = application(self._store, self._options.telemetry_path, reload, self._notice)
         runner = await serve(app, sockets)
         turns = (self._obey_hangup, self._watch_clock, self._keep_process_new)
         duties = [asyncio.create_task(_again_and_again(turn)) for turn in turns]
         page = _page_url(*sockets[0].getsockname()[:2])
-        log.info("started", extra={"version": __version__, "customers": len(config.customers), "page": page})
+        log.info("started", extra={"version": __version__, **self._share(), "page": page})
         self._options.greet(page)
 
         await self._stop.wait()
@@ -120,8 +126,28 @@ class _Daemon:
         return sockets
 
     def _apply(self, config: Config) -> None:
-        self._store.configure(config.customers, Exporter(__version__, self._clock.now()))
+        shard, shards = self._options.shard, self._options.total_shards
+        own = [customer for customer in config.customers if shard_of(customer.name, shards) == shard]
+        self._store.configure(own, Exporter(__version__, self._clock.now()))
+        self._counts = len(own), len(config.customers)
         self._poller.follow()
+
+    def _share(self) -> dict[str, int]:
+        """Return what the log says of the customers that were taken over."""
+        own, whole = self._counts
+        if self._options.total_shards == 1:
+            return {"customers": own}
+        shard, shards = self._options.shard, self._options.total_shards
+        return {"customers": own, "in_config": whole, "shard": shard, "total_shards": shards}
+
+    def _notice(self) -> str:
+        """Return what heads the page for people."""
+        notice, shards = self._options.notice, self._options.total_shards
+        if shards == 1:
+            return notice
+        own, whole = self._counts
+        share = f"Shard {self._options.shard} of {shards}, counted from 0: {own} of {whole} customers."
+        return f"{notice} {share}".strip()
 
     # What goes on while the daemon runs.
 
@@ -139,7 +165,7 @@ class _Daemon:
                 faults = tuple(map(str, error.faults))
             else:
                 await asyncio.to_thread(self._apply, config)
-                log.info("config reloaded", extra={"customers": len(config.customers)})
+                log.info("config reloaded", extra=self._share())
                 return ()
         self._store.reload_failed()
         for fault in faults:
