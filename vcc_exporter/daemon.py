@@ -128,8 +128,8 @@ class _Daemon:
     def _apply(self, config: Config) -> None:
         shard, shards = self._options.shard, self._options.total_shards
         own = [customer for customer in config.customers if shard_of(customer.name, shards) == shard]
-        self._store.configure(own, Exporter(__version__, self._clock.now()))
         self._counts = len(own), len(config.customers)
+        self._store.configure(own, Exporter(__version__, self._clock.now()))
         self._poller.follow()
 
     def _share(self) -> dict[str, int]:
