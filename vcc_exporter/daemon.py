@@ -12,7 +12,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from vcc_exporter import __version__
-from vcc_exporter.config import Config
+from vcc_exporter.config import Config, Customer
 from vcc_exporter.exposition import Exporter, render_process
 from vcc_exporter.network import Network
 from vcc_exporter.poll import Poller
@@ -86,10 +86,10 @@ class _Daemon:
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._hangup.set)
 
-        config = await self._load()
+        own = await self._begin()
         sockets = self._listen()
         self._poller = Poller(self._store, Network(self._clock), Timetable())
-        await asyncio.to_thread(self._apply, config)
+        await asyncio.to_thread(self._apply, own)
         await self._renew_process()
         reload = self._reload if self._options.lifecycle else None
         app = application(self._store, self._options.telemetry_path, reload, self._notice)
@@ -107,11 +107,19 @@ class _Daemon:
         await asyncio.to_thread(self._poller.stop)
         await runner.cleanup()
 
-    async def _load(self) -> Config:
+    async def _begin(self) -> list[Customer]:
         try:
-            return await asyncio.to_thread(self._options.load)
+            return await asyncio.to_thread(self._load)
         except ConfigError as error:
             raise StartError(str(error)) from None
+
+    def _load(self) -> list[Customer]:
+        """Read the config and return the shard's customers; those of others are not kept. Raises ConfigError."""
+        customers = self._options.load().customers
+        shard, shards = self._options.shard, self._options.total_shards
+        own = [customer for customer in customers if shard_of(customer.name, shards) == shard]
+        self._counts = len(own), len(customers)
+        return own
 
     def _listen(self) -> list[socket.socket]:
         sockets = []
@@ -125,10 +133,7 @@ class _Daemon:
             log.info("listening", extra={"address": _spell(*sockets[-1].getsockname()[:2])})
         return sockets
 
-    def _apply(self, config: Config) -> None:
-        shard, shards = self._options.shard, self._options.total_shards
-        own = [customer for customer in config.customers if shard_of(customer.name, shards) == shard]
-        self._counts = len(own), len(config.customers)
+    def _apply(self, own: list[Customer]) -> None:
         self._store.configure(own, Exporter(__version__, self._clock.now()))
         self._poller.follow()
 
@@ -160,11 +165,11 @@ class _Daemon:
         """Load the config again, one reload after the other. Returns what is wrong with it."""
         async with self._one_reload:
             try:
-                config = await asyncio.to_thread(self._options.load)
+                own = await asyncio.to_thread(self._load)
             except ConfigError as error:
                 faults = tuple(map(str, error.faults))
             else:
-                await asyncio.to_thread(self._apply, config)
+                await asyncio.to_thread(self._apply, own)
                 log.info("config reloaded", extra=self._share())
                 return ()
         self._store.reload_failed()
