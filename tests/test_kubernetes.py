@@ -6,6 +6,7 @@ No cluster runs here.
 import copy
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import pytest
 import yaml
 from conftest import StartDaemon
 from image import ANYBODY
+from kustomize import Manifest, build, needs_kustomize, of_kind
 from running import ROOT, Daemon, Prometheus, eventually, fetch, names_with
 from support import DATA
 
@@ -32,34 +34,7 @@ KUSTOMIZATION: Final[dict[str, Any]] = yaml.safe_load((FOLDER / "kustomization.y
 VERSIONS: Final = ("1.28", kubernetes_validate.latest_version())
 """Of Kubernetes: the first one that gives a pod the label with its number, and the newest whose schemas are here."""
 OF_OPERATOR: Final = {path.stem for path in (DATA / "crds").glob("*.json")}
-
-Manifest = dict[str, Any]
-
-
-def kustomize_version() -> int:
-    """Return the major version of kustomize in the kubectl that is here; 0 where there is none."""
-    if not shutil.which("kubectl"):
-        return 0
-    told = subprocess.run(["kubectl", "version", "--client"], capture_output=True, text=True, check=False)  # noqa: S607
-    found = re.search(r"Kustomize Version: v(\d+)", told.stdout)
-    return int(found[1]) if found else 0
-
-
-needs_kustomize = pytest.mark.skipif(kustomize_version() < 5, reason="needs a kubectl with kustomize 5")
-
-
-def build(folder: Path) -> list[Manifest]:
-    """Let kustomize make the manifests that would be applied."""
-    built = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=False)  # noqa: S603, S607
-    assert built.returncode == 0, built.stderr
-    assert built.stderr == "", "a warning, such as of a field that is deprecated"
-    return list(yaml.safe_load_all(built.stdout))
-
-
-def of_kind(manifests: list[Manifest], kind: str) -> Manifest:
-    """Return the one manifest of a kind."""
-    (found,) = (manifest for manifest in manifests if manifest["kind"] == kind)
-    return found
+DOCUMENT: Final = (ROOT / "docs" / "kubernetes.md").read_text()
 
 
 def total_shards(stateful_set: Manifest) -> str:
@@ -197,6 +172,31 @@ def test_the_number_of_shards_stands_nowhere_else() -> None:
     with pytest.raises(SystemExit) as ended:
         cli.run(["--shard=0", "--total-shards="])
     assert ended.value.code == 2
+
+
+@needs_kustomize
+def test_the_documents_own_kustomization_tells_its_number_too(copied: Path) -> None:
+    """One that has this folder as its base, with another number, config and namespace, as the document has it."""
+    (block,) = re.findall(r"<!-- overlay -->\n```yaml\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)
+    own = copied.parent / "own"
+    own.mkdir()
+    (own / "kustomization.yaml").write_text(block)
+    (own / "config.yaml").write_text("customers: []\n")
+    built = build(own)
+    for manifest in built:
+        validate(manifest, VERSIONS[-1])
+        assert manifest["metadata"]["namespace"] == "monitoring"
+    stateful_set = of_kind(built, "StatefulSet")
+    assert total_shards(stateful_set) == str(stateful_set["spec"]["replicas"]) == "4"
+    assert of_kind(built, "ConfigMap")["data"] == {"config.yaml": "customers: []\n"}
+
+
+@needs_kustomize
+def test_without_the_operators_manifests_the_rest_is_whole(copied: Path) -> None:
+    """Where there is no operator its two lines are left out, as the document says."""
+    path = copied / "kustomization.yaml"
+    path.write_text(re.sub(r"  - (servicemonitor|prometheusrule)\.yaml\n", "", path.read_text()))
+    assert {manifest["kind"] for manifest in build(copied)} == {"ConfigMap", "Service", "StatefulSet"}
 
 
 @needs_kustomize
@@ -366,3 +366,51 @@ def test_prometheus_asks_each_pod_as_the_monitor_says(
     assert {dict(labels)["instance"] for labels in up} == names
     served = {dict(labels)["customer"] for labels in prometheus.query("vcc_up")}
     assert served == {centre.customer for centre in CENTRES}
+
+
+# The document.
+
+
+def commands() -> list[list[str]]:
+    """Return the document's commands as words."""
+    blocks = re.findall(r"^( *)```sh\n(.*?)^ *```$", DOCUMENT, re.MULTILINE | re.DOTALL)
+    return [shlex.split(line) for _, text in blocks for line in text.replace("|\n", "\n").splitlines()]
+
+
+def test_the_documents_commands_name_what_exists() -> None:
+    """Names of objects, the folder, the pod and its port are the manifests'."""
+    known = {
+        f"statefulset/{STATEFUL_SET['metadata']['name']}",
+        f"pod/{STATEFUL_SET['metadata']['name']}-0",
+        str(CONTAINER["ports"][0]["containerPort"]),
+        f"--kustomize={FOLDER.relative_to(ROOT)}",
+        next(v["secret"]["secretName"] for v in POD["spec"]["volumes"] if "secret" in v),
+        "--filename=-",
+    }
+    found = [words for words in commands() if words[0] == "kubectl"]
+    for words in found:
+        assert known & set(words), words
+    assert [words[1] for words in found] == ["create", "apply", "rollout", "port-forward", "create", "apply"]
+
+
+def test_the_documents_check_is_good() -> None:
+    """The one command that needs no cluster ends well as it stands."""
+    (check,) = (words for words in commands() if words[0] != "kubectl")
+    done = subprocess.run(check, cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S603
+    assert "good, with 1 warning" in done.stdout
+
+
+@needs_kustomize
+def test_the_documents_secrets_have_the_entries_that_the_config_asks_for(tmp_path: Path) -> None:
+    """Both commands make a Secret whose entry is the name of the key's file, without asking a cluster."""
+    (tmp_path / "acme.key").write_text("k3y\n")
+    for words in (words for words in commands() if words[:2] == ["kubectl", "create"]):
+        dry = [
+            *(word for word in words if not word.startswith(("--dry", "--out"))),
+            "--dry-run=client",
+            "--output=json",
+        ]
+        made = subprocess.run(dry, cwd=tmp_path, capture_output=True, text=True, check=True)  # noqa: S603
+        assert list(json.loads(made.stdout)["data"]) == ["acme"]
+    assert "/run/secrets/vcc-exporter/acme" in (FOLDER / "config.yaml").read_text()
+    assert "/run/secrets/vcc-exporter/acme" in DOCUMENT
