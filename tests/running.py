@@ -197,7 +197,7 @@ def serving(store: Store, path: str = "/metrics", reload: Reload | None = None, 
     thread.start()
 
     async def begin() -> tuple[web.AppRunner, int]:
-        runner = web.AppRunner(application(store, path, reload, notice))
+        runner = web.AppRunner(application(store, path, reload, lambda: notice))
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         port: int = runner.addresses[0][1]

@@ -31,6 +31,8 @@ CONTRACT: dict[str, Any] = {
     "--web.listen-address": ":10742",
     "--web.telemetry-path": "/metrics",
     "--web.enable-lifecycle": False,
+    "--shard": "0",
+    "--total-shards": "1",
     "--log.level": "info",
     "--log.format": "logfmt",
 }
@@ -98,6 +100,16 @@ def test_each_log_level_and_format_is_taken(tmp_path: Path, level: str, layout: 
         ["backfill", "--from=2026-02-01", "--output=x", "--to=2026-02-30"],
         ["backfill", "--from=2026-02-01", "--output=x", "--to=2026-W10-1"],
         ["backfill", "--from=1999-12-31", "--output=x", "--to=2026-02-01"],
+        ["--shard=1"],
+        ["--shard=8", "--total-shards=8"],
+        ["--total-shards=0"],
+        ["--shard=-1"],
+        ["--shard=", "--total-shards=2"],
+        ["--shard=1.0", "--total-shards=2"],
+        ["--shard=٣", "--total-shards=8"],
+        ["--total-shards=eight"],
+        ["--total-shards=10000000000"],
+        ["check-config", "--shard=1", "--total-shards=2"],
     ],
 )
 def test_wrong_usage_names_what_is_wrong(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

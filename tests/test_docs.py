@@ -3,6 +3,7 @@
 import re
 import runpy
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from running import ROOT
 
 from vcc_exporter import __version__
 from vcc_exporter.cli import COMMANDS, FLAGS
-from vcc_exporter.vocabulary import FAMILIES
+from vcc_exporter.vocabulary import CUSTOMER_FAMILIES, FAMILIES, STATISTICS, Result
 
 README = (ROOT / "README.md").read_text()
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -52,6 +53,22 @@ def test_the_readme_names_every_command_and_dependency() -> None:
     for dependency in project["dependencies"]:
         name = re.split(r"[<>=]", dependency)[0]
         assert f"| {name} |" in README, name
+
+
+def test_what_a_customer_is_in_series_is_what_the_code_makes() -> None:
+    """The numbers that all arithmetic on scaling begins with are counted in the tables of metrics and of rules."""
+    samples = {"vcc_polls_total": len(Result), "vcc_poll_duration_seconds": 2}
+    of_project = {f.name for f in CUSTOMER_FAMILIES if f.labels == ("customer", "project")}
+    always = len(of_project - {"vcc_inbound_open"})
+    of_customer = sum(samples.get(f.name, 1) for f in CUSTOMER_FAMILIES if f.name not in of_project)
+    rules = runpy.run_path(str(ROOT / "tools" / "rules.py"))["recording_rules"]()
+    recorded = Counter(rule.record.partition(":")[0] for rule in rules)
+    text = (ROOT / "docs" / "scaling.md").read_text()
+    assert f"| a row | {len(STATISTICS)} | {recorded['queue']} |" in text
+    assert f"| a project | {always}, with `hours` {len(of_project)} | {recorded['project']} |" in text
+    assert f"| a customer | {of_customer} | {recorded['customer'] + recorded['replica']} |" in text
+    assert recorded.keys() == {"queue", "project", "customer", "replica"}
+    assert f"are {20 * len(STATISTICS) + 4 * always + of_customer} series" in text
 
 
 def test_the_changelog_begins_with_this_version() -> None:

@@ -75,14 +75,19 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 def test_the_rules_are_those_of_the_generator(tmp_path: Path) -> None:
     """`python tools/rules.py` would change nothing."""
     generator["main"]([f"--output={tmp_path}"])
-    for name in ("vcc-inbound.rules.yml", "vcc.alerts.yml"):
-        assert (tmp_path / name).read_text() == (PROMETHEUS / "rules" / name).read_text()
+    written = [path.relative_to(tmp_path) for path in tmp_path.rglob("*.y*ml")]
+    assert len(written) == 3
+    for name in written:
+        assert (tmp_path / name).read_text() == (ROOT / name).read_text(), name
 
 
 def test_links_of_alerts_begin_where_the_user_says(tmp_path: Path) -> None:
     """The generator puts the given addresses before every page and dashboard."""
     generator["main"]([f"--output={tmp_path}", "--runbooks=https://wiki.test/", "--dashboards=https://grafana.test"])
-    for rule in yaml.safe_load((tmp_path / "vcc.alerts.yml").read_text())["groups"][0]["rules"]:
+    alerts = yaml.safe_load((tmp_path / "prometheus" / "rules" / "vcc.alerts.yml").read_text())["groups"]
+    manifest = yaml.safe_load((tmp_path / "deploy" / "kubernetes" / "prometheusrule.yaml").read_text())
+    assert manifest["spec"]["groups"][1:] == alerts
+    for rule in alerts[0]["rules"]:
         assert rule["annotations"]["runbook_url"] == f"https://wiki.test/{rule['alert']}.md"
         assert rule["annotations"]["dashboard_url"].startswith("https://grafana.test/d/")
 

@@ -1,4 +1,6 @@
-"""Write the rules that Prometheus loads: `python tools/rules.py` rewrites `prometheus/rules/` in place.
+"""Write the rules that Prometheus loads: `python tools/rules.py` rewrites them in place.
+
+They stand in `prometheus/rules/`, and as one object for the Prometheus Operator in `deploy/kubernetes/`.
 
 What "lately" means, and why it is written like this, stands in `docs/decisions/0006-lately.md`; how the alerts came
 to their thresholds in `0007-alerts.md`. No expression here looks back at a recorded series: every offset is on what
@@ -20,7 +22,6 @@ sys.path.insert(0, str(ROOT))
 
 from vcc_exporter.vocabulary import PAIR_LABELS, STATISTICS  # noqa: E402 - after the path
 
-RULES: Final = ROOT / "prometheus" / "rules"
 RUNBOOKS: Final = "docs/runbooks/"
 DASHBOARDS: Final = ""
 """What links begin with; relative to this project's page and to Grafana's until somebody says where those are."""
@@ -571,6 +572,15 @@ def alert_file(runbooks: str, dashboards: str) -> str:
     return f"{HEAD}groups:\n  - name: vcc.alerts\n    rules:\n{''.join(rules)}"
 
 
+def rule_object(*files: str) -> str:
+    """Return the text of one object for the Prometheus Operator that has the groups of these files."""
+    groups = "".join(file.partition("groups:\n")[2] for file in files)
+    return (
+        f"{HEAD}apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata:\n  name: vcc-exporter\n"
+        f"  labels:\n    app.kubernetes.io/name: vcc-exporter\nspec:\n  groups:\n{indent(groups, '  ')}"
+    )
+
+
 def _alert(alert: Alert, runbooks: str, dashboards: str) -> str:
     annotations = {
         "summary": alert.summary,
@@ -594,14 +604,21 @@ def _expression(expr: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write both files."""
+    """Write all files."""
     parser = argparse.ArgumentParser(description="Write the rules that Prometheus loads.")
     parser.add_argument("--runbooks", default=RUNBOOKS, help="what runbook_url begins with (default: %(default)s)")
     parser.add_argument("--dashboards", default=DASHBOARDS, help="what dashboard_url begins with (default: nothing)")
-    parser.add_argument("--output", type=Path, default=RULES, help="the folder (default: prometheus/rules)")
+    parser.add_argument("--output", type=Path, default=ROOT, help="below which folder (default: the project's)")
     options = parser.parse_args(arguments)
-    (options.output / "vcc-inbound.rules.yml").write_text(recording_file())
-    (options.output / "vcc.alerts.yml").write_text(alert_file(options.runbooks, options.dashboards))
+    recording, alerting = recording_file(), alert_file(options.runbooks, options.dashboards)
+    for name, text in {
+        "prometheus/rules/vcc-inbound.rules.yml": recording,
+        "prometheus/rules/vcc.alerts.yml": alerting,
+        "deploy/kubernetes/prometheusrule.yaml": rule_object(recording, alerting),
+    }.items():
+        path = options.output / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
 
 
 if __name__ == "__main__":

@@ -58,6 +58,13 @@ class Flag:
 
 _ANY: Final = tuple(COMMANDS)
 
+
+def _whole_number(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII):
+        raise ValueError(text)
+    return int(text)
+
+
 FLAGS: Final = (
     Flag("--config.file", "config.yaml", "the YAML config", _ANY),
     Flag(
@@ -101,6 +108,8 @@ FLAGS: Final = (
     ),
     Flag("--web.telemetry-path", "/metrics", "the path of the metrics", read=check_telemetry_path),
     Flag("--web.enable-lifecycle", False, "allow POST /-/reload"),
+    Flag("--shard", "0", "the number of a shard, from 0; poll and serve only its customers", read=_whole_number),
+    Flag("--total-shards", "1", "a number of shards, the same for each of them", read=_whole_number),
     Flag(
         "--log.level",
         "info",
@@ -198,7 +207,10 @@ def _parse(arguments: list[str]) -> tuple[str, Mapping[str, Any]]:
         parser.error("--demo needs no --config.file")
     if "demo" in given:
         given.setdefault("log.level", "warning")  # the demo's screen says what matters
-    return command, {flag.name.lstrip("-"): _default(flag) for flag in FLAGS} | given
+    flags = {flag.name.lstrip("-"): _default(flag) for flag in FLAGS} | given
+    if flags["shard"] >= flags["total-shards"]:
+        parser.error(f"--shard={flags['shard']} must be less than --total-shards={flags['total-shards']}")
+    return command, flags
 
 
 def _default(flag: Flag) -> Any:
@@ -217,6 +229,8 @@ def _run(flags: Mapping[str, Any]) -> int:
             addresses=tuple(flags["web.listen-address"]),
             telemetry_path=flags["web.telemetry-path"],
             lifecycle=flags["web.enable-lifecycle"],
+            shard=flags["shard"],
+            total_shards=flags["total-shards"],
         )
         try:
             daemon.run(options)

@@ -14,12 +14,13 @@ import uvloop
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from vcc_exporter import __version__
-from vcc_exporter.config import Config
+from vcc_exporter.config import Config, Customer
 from vcc_exporter.exposition import Exporter, render_process
 from vcc_exporter.network import Network
 from vcc_exporter.poll import Poller
 from vcc_exporter.schedule import Timetable
 from vcc_exporter.server import Address, listen, raise_descriptor_limit, serve
+from vcc_exporter.shards import shard_of
 from vcc_exporter.store import Store
 from vcc_exporter.times import Clock
 from vcc_exporter.web import application
@@ -42,6 +43,9 @@ class Options:
     telemetry_path: str
     lifecycle: bool
     """Whether a reload by HTTP is allowed."""
+    shard: int = 0
+    """Which of the shards this is: of the config's customers, only its own are polled and served."""
+    total_shards: int = 1
     notice: str = ""
     """What the page for people says above all else."""
     greet: Callable[[str], None] = lambda _page: None
@@ -85,6 +89,8 @@ class _Daemon:
         self._unpublished = threading.Event()
         """Set when nobody is to be served any more."""
         self._one_reload = asyncio.Lock()
+        self._counts = 0, 0
+        """How many customers are the shard's, and how many the config has."""
         self._store = Store(clock, __version__)
         self._process = _process_registry()
         self._last_skew = self._skew()
@@ -95,21 +101,21 @@ class _Daemon:
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._hangup.set)
 
-        config = await self._load()
+        own = await self._begin()
         sockets = self._listen()
         self._poller = Poller(self._store, Network(self._clock), Timetable())
-        await asyncio.to_thread(self._apply, config)
+        await asyncio.to_thread(self._apply, own)
         await self._renew_process()
         threading.Thread(
             target=self._store.keep_publishing, args=(self._unpublished,), name="page", daemon=True
         ).start()
         reload = self._reload if self._options.lifecycle else None
-        app = application(self._store, self._options.telemetry_path, reload, self._options.notice)
+        app = application(self._store, self._options.telemetry_path, reload, self._notice)
         runner = await serve(app, sockets)
         turns = (self._obey_hangup, self._watch_clock, self._keep_process_new)
         duties = [asyncio.create_task(_again_and_again(turn)) for turn in turns]
         page = _page_url(*sockets[0].getsockname()[:2])
-        log.info("started", extra={"version": __version__, "customers": len(config.customers), "page": page})
+        log.info("started", extra={"version": __version__, **self._share(), "page": page})
         self._options.greet(page)
 
         await self._stop.wait()
@@ -120,11 +126,19 @@ class _Daemon:
         await asyncio.to_thread(self._poller.stop)
         await runner.cleanup()
 
-    async def _load(self) -> Config:
+    async def _begin(self) -> list[Customer]:
         try:
-            return await asyncio.to_thread(self._options.load)
+            return await asyncio.to_thread(self._load)
         except ConfigError as error:
             raise StartError(str(error)) from None
+
+    def _load(self) -> list[Customer]:
+        """Read the config and return the shard's customers; those of others are not kept. Raises ConfigError."""
+        customers = self._options.load().customers
+        shard, shards = self._options.shard, self._options.total_shards
+        own = [customer for customer in customers if shard_of(customer.name, shards) == shard]
+        self._counts = len(own), len(customers)
+        return own
 
     def _listen(self) -> list[socket.socket]:
         sockets = []
@@ -138,9 +152,26 @@ class _Daemon:
             log.info("listening", extra={"address": _spell(*sockets[-1].getsockname()[:2])})
         return sockets
 
-    def _apply(self, config: Config) -> None:
-        self._store.configure(config.customers, Exporter(__version__, self._clock.now()))
+    def _apply(self, own: list[Customer]) -> None:
+        self._store.configure(own, Exporter(__version__, self._clock.now()))
         self._poller.follow()
+
+    def _share(self) -> dict[str, int]:
+        """Return what the log says of the customers that were taken over."""
+        own, whole = self._counts
+        if self._options.total_shards == 1:
+            return {"customers": own}
+        shard, shards = self._options.shard, self._options.total_shards
+        return {"customers": own, "in_config": whole, "shard": shard, "total_shards": shards}
+
+    def _notice(self) -> str:
+        """Return what heads the page for people."""
+        notice, shards = self._options.notice, self._options.total_shards
+        if shards == 1:
+            return notice
+        own, whole = self._counts
+        share = f"Shard {self._options.shard} of {shards}, counted from 0: {own} of {whole} customers."
+        return f"{notice} {share}".strip()
 
     # What goes on while the daemon runs.
 
@@ -153,12 +184,12 @@ class _Daemon:
         """Load the config again, one reload after the other. Returns what is wrong with it."""
         async with self._one_reload:
             try:
-                config = await asyncio.to_thread(self._options.load)
+                own = await asyncio.to_thread(self._load)
             except ConfigError as error:
                 faults = tuple(map(str, error.faults))
             else:
-                await asyncio.to_thread(self._apply, config)
-                log.info("config reloaded", extra={"customers": len(config.customers)})
+                await asyncio.to_thread(self._apply, own)
+                log.info("config reloaded", extra=self._share())
                 return ()
         await asyncio.to_thread(self._store.reload_failed)
         for fault in faults:

@@ -20,7 +20,9 @@ _WRITE_TIMEOUT_S: Final = 30
 _OWN_PATHS: Final = frozenset({"/-/healthy", "/-/ready", "/-/reload"})
 
 
-def application(store: Store, telemetry_path: str, reload: Reload | None, notice: str = "") -> web.Application:
+def application(
+    store: Store, telemetry_path: str, reload: Reload | None, notice: Callable[[], str] = lambda: ""
+) -> web.Application:
     """Make the application. `reload` is None where reloads by HTTP are not allowed; `notice` heads the page."""
     app = web.Application(client_max_size=1024)
     app.router.add_get(telemetry_path, partial(_metrics, store))
@@ -40,9 +42,11 @@ def check_telemetry_path(path: str) -> str:
     return path
 
 
-async def _home(store: Store, telemetry_path: str, notice: str, request: web.Request) -> web.StreamResponse:
+async def _home(
+    store: Store, telemetry_path: str, notice: Callable[[], str], request: web.Request
+) -> web.StreamResponse:
     chosen = request.query.getall("customer[]", [])
-    text = await asyncio.to_thread(_page_for_people, store, chosen, telemetry_path, notice)
+    text = await asyncio.to_thread(_page_for_people, store, chosen, telemetry_path, notice())
     content = text.encode()
     return await _answer(
         request, Body([content], len(content)), {**HEADERS, "Content-Type": "text/html; charset=utf-8"}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from kustomize import build, needs_kustomize, of_kind
 from running import LOOPBACK, ROOT, Daemon, end, eventually, fetch, names_with
 
 from vcc_exporter.simulator import CENTRES, Simulator
@@ -105,6 +106,8 @@ RUN_BY: Final[dict[str, str]] = {
     f"{PYTHON} exporter.py check-config --online": "test_the_readmes_way_to_ones_own_call_centre_works",
     f"{PYTHON} exporter.py discover": "test_the_readmes_way_to_ones_own_call_centre_works",
     f"{PYTHON} exporter.py": "test_the_readmes_way_to_ones_own_call_centre_works",
+    "kubectl create secret generic vcc-exporter-keys": "test_the_readmes_way_to_kubernetes_works",
+    "kubectl apply": "test_the_readmes_way_to_kubernetes_works",
     f"{PYTHON} exporter.py backfill": "test_the_readmes_way_to_past_days_works",
     "promtool tsdb create-blocks-from openmetrics past.om data": "test_the_readmes_way_to_past_days_works",
     f"{PYTHON} -m vcc_exporter.simulator": "test_the_readmes_rehearsal_works",
@@ -148,6 +151,15 @@ def test_the_readmes_way_to_ones_own_call_centre_works(acme: Path) -> None:
     assert "acme: good" in run(check, acme)
     assert "Retail banking" in run(discover, acme)
     runs_the_daemon(daemon, acme)
+
+
+@needs_kustomize
+def test_the_readmes_way_to_kubernetes_works(acme: Path) -> None:
+    """Without a cluster: the Secret is made and the folder is built, as both would be sent."""
+    create, apply = (command for command in commands() if command.startswith("kubectl "))
+    assert "acme: " in run(f"{create} --dry-run=client --output=yaml", acme)
+    folder = apply.partition("--kustomize=")[2]
+    assert of_kind(build(acme / folder), "StatefulSet")["spec"]["replicas"] == 1
 
 
 def test_the_readmes_way_to_past_days_works(acme: Path) -> None:
