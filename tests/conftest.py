@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from running import LOOPBACK, ROOT, Daemon, Prometheus, answers, end, eventually, free_port
+from support import SetClock
 
 from vcc_exporter.simulator import Simulator
 
@@ -52,6 +53,19 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def simulator() -> Iterator[Simulator]:
     """Run the simulator with its own call centres."""
     with Simulator() as running:
+        yield running
+
+
+@pytest.fixture
+def clock() -> SetClock:
+    """Give a clock that stands still until it is moved."""
+    return SetClock()
+
+
+@pytest.fixture
+def api(clock: SetClock) -> Iterator[Simulator]:
+    """Run the simulator at that clock's time."""
+    with Simulator(now=clock.now) as running:
         yield running
 
 

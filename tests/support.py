@@ -17,11 +17,15 @@ from vcc_exporter.times import Clock
 DATA: Final = Path(__file__).parent / "data"
 
 
+NOW: Final = datetime(2026, 3, 11, 10, 0, tzinfo=UTC)
+"""A Wednesday; 11:00 in the simulator's bank, three weeks before the summer time."""
+
+
 class SetClock(Clock):
     """A clock that stands still until it is moved."""
 
-    def __init__(self, wall: datetime | None = None) -> None:
-        self.wall = wall or datetime(2026, 3, 11, 10, 0, tzinfo=UTC)
+    def __init__(self, wall: datetime = NOW) -> None:
+        self.wall = wall
         self.seconds = 1000.0
 
     def now(self) -> datetime:

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -37,15 +37,8 @@ Series = Mapping[int, float]
 
 @pytest.fixture
 def clock() -> SetClock:
-    """Give a clock that stands still."""
+    """Give a clock that stands still after the days that are asked about."""
     return SetClock(NOW)
-
-
-@pytest.fixture
-def api(clock: SetClock) -> Iterator[Simulator]:
-    """Run the simulator at that clock's time."""
-    with Simulator(now=clock.now) as running:
-        yield running
 
 
 @pytest.fixture

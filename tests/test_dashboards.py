@@ -15,7 +15,21 @@ from urllib.parse import urlencode
 import pytest
 import recorded
 import yaml
-from history import FIRST, KEY_LOST, LAGGING, LOST_BY, MIDNIGHT, NOW, POLL_BEFORE, STEP, Past, customers, write
+from history import (
+    FIRST,
+    HOUR,
+    KEY_LOST,
+    LAGGING,
+    LOST_BY,
+    MIDNIGHT,
+    NOW,
+    POLL_BEFORE,
+    STEP,
+    WEEK,
+    Past,
+    customers,
+    write,
+)
 from prometheus_client import CollectorRegistry, ProcessCollector
 from running import ROOT, Prometheus, fetch
 
@@ -23,6 +37,11 @@ from tools.dashboards import colours
 from tools.dashboards.__main__ import FOLDER, files
 from tools.dashboards.panels import NO_JUDGEMENT
 from tools.dashboards.wallboard import FRESH, GONE, NEW_DAY, NOTHING, OFF
+from tools.history import STEP as SCRAPED_EVERY
+from tools.history import Run, load, make
+from tools.recorded import EVERY, LOOKBACK, record
+from tools.rules import alerts, recording_rules
+from tools.stack import LONGEST, weekly
 from vcc_exporter.vocabulary import FAMILIES, STATISTICS
 
 Board = dict[str, Any]
@@ -37,6 +56,10 @@ EMPTY: Final = {
     ("vcc-exporter", "Is the web config good?"): "the history's exporter has no --web.config.file",
 }
 """Queries that find nothing in the simulator's days, each with its reason."""
+EMPTY_IN_THE_DEMO: Final = {
+    ("vcc-exporter", "Processor"): "nobody knows how much work a process would have had",
+}
+"""Further ones that find nothing in what is made of the demo's past."""
 NOT_BY_RATE_INTERVAL: Final = {
     ("vcc-exporter", "Customers, by exporter"): "a column counts the failures of the last hour, whatever the range",
 }
@@ -210,7 +233,7 @@ def test_every_metric_that_a_dashboard_names_exists() -> None:
     """It is a family of the vocabulary, a recorded rule, or somebody's who is named here."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    known = {rule["record"] for rule in recorded.rules() if "record" in rule} | ELSEWHERE.keys()
+    known = {rule.record for rule in recording_rules()} | ELSEWHERE.keys()
     known |= {sample.name for family in registry.collect() for sample in family.samples}
     for family in FAMILIES:
         known |= {f"{family.name}_sum", f"{family.name}_count"} if family.type == "summary" else {family.name}
@@ -275,7 +298,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     for name, replica in (("one", FIRST), ("lagging", LAGGING)):
         scraped = folder / f"{name}.openmetrics"
         write(scraped, past, replica)
-        recorded.load(scraped, folder / name)
+        load(scraped, folder / name)
     recorded.copy([folder / "one", folder / "lagging"], folder / "two")
     with ThreadPoolExecutor() as pool:
         list(pool.map(recorded.record, [folder / "one", folder / "two"]))
@@ -303,13 +326,15 @@ def written_out(text: str, chosen: Mapping[str, str]) -> str:
     return result
 
 
-def ask(prometheus: Prometheus, query: Query, chosen: Mapping[str, str], at: datetime = NOW) -> Any:
+def ask(
+    prometheus: Prometheus, query: Query, chosen: Mapping[str, str], at: datetime = NOW, since: datetime = MORNING
+) -> Any:
     """Ask as a panel would; the error's words where it is one."""
     asked: dict[str, object] = {"query": written_out(query.expression, chosen)}
     if query.instant:
         path = "/api/v1/query?" + urlencode({**asked, "time": at.timestamp()})
     else:
-        span = {"start": MORNING.timestamp(), "end": at.timestamp(), "step": STEP.seconds}
+        span = {"start": since.timestamp(), "end": at.timestamp(), "step": STEP.seconds}
         path = "/api/v1/query_range?" + urlencode({**asked, **span})
     status, body, _ = fetch(prometheus.url + path)
     answer = json.loads(body)
@@ -614,3 +639,48 @@ def test_a_tables_queries_have_the_same_labels(both: Both, uid: str) -> None:
                     tuple(s["metric"][label] for label in sorted(shared)) for s in ask(both.one, query, CHOSEN[uid])
                 ]
                 assert len(rows) == len(set(rows)), panel["title"]
+
+
+# On the first day of the demo's stack.
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """Run a Prometheus on what the stack has of some hours of each week where it is started at `NOW`."""
+    data = tmp_path_factory.mktemp("stack") / "data"
+    begin = NOW - LONGEST
+    spans = weekly(begin, NOW, timedelta(hours=2))
+    for span in spans:
+        make(data, Run(begin, FIRST.instance, "self"), *span)
+    record(data, spans, EVERY, SCRAPED_EVERY)
+    with recorded.serving(data, LOOKBACK) as prometheus:
+        yield prometheus
+
+
+@pytest.mark.parametrize("weeks", range(4))
+@every_board
+def test_every_query_finds_something_in_each_week_of_the_demo(stack: Prometheus, uid: str, weeks: int) -> None:
+    """On the first day each panel has its last four weeks, and before each of them the week that it compares with."""
+    at = NOW - weeks * WEEK
+    found = {query: ask(stack, query, CHOSEN[uid], at, at - HOUR) for query in queries(BOARDS[uid])}
+    assert {query: answer for query, answer in found.items() if isinstance(answer, str)} == {}
+    empty = {(query.board, query.title) for query, answer in found.items() if not answer}
+    assert empty - {(uid, "Alerts")} == {listed for listed in EMPTY | EMPTY_IN_THE_DEMO if listed[0] == uid}
+
+
+def test_alerts_of_the_demos_past_are_marked(stack: Prometheus) -> None:
+    """Now and then one fires in healthy weeks, too, though not in every hour: the fleet's curves have its mark."""
+    (mark,) = [query for query in queries(BOARDS["vcc-fleet"]) if query.title == "Alerts"]
+    fired = [ask(stack, mark, {}, NOW - weeks * WEEK, NOW - weeks * WEEK - HOUR) for weeks in range(4)]
+    assert any(fired)
+
+
+@pytest.mark.parametrize("weeks", range(3))
+def test_the_alert_that_compares_with_past_weeks_has_them(stack: Prometheus, weeks: int) -> None:
+    """If any calls were none, `VccCallsStopped` would fire on the first day, and in each week with two before it."""
+    (stopped,) = [alert for alert in alerts() if alert.name == "VccCallsStopped"]
+    assert stopped.expr.count("<= 0") == 1
+    at = (NOW - weeks * WEEK).timestamp()
+    asked = {"query": stopped.expr.replace("<= 0", "> 0"), "time": at}
+    found = stack.get("/api/v1/query?" + urlencode(asked))["result"]
+    assert {series["metric"]["customer"] for series in found} >= {"bank", "roadside"}

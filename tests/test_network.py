@@ -30,12 +30,6 @@ AddressInfo = list[Address]
 
 
 @pytest.fixture
-def clock() -> SetClock:
-    """Give a clock that stands still until it is moved."""
-    return SetClock()
-
-
-@pytest.fixture
 def network(clock: SetClock) -> Network:
     """Give a network that goes by that clock."""
     return Network(clock)

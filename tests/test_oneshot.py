@@ -4,7 +4,7 @@ import json
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +14,7 @@ import pytest
 import trustme
 import yaml
 from running import free_port
-from support import SetClock, http_response, make_customer, raw_server, read_request, statistics_body
+from support import NOW, SetClock, http_response, make_customer, raw_server, read_request, statistics_body
 
 from vcc_exporter import config
 from vcc_exporter.answer import NOT_FINITE
@@ -27,26 +27,11 @@ from vcc_exporter.times import Clock
 
 pytestmark = pytest.mark.usefixtures("no_environment")
 
-NOW: Final = datetime(2026, 3, 11, 10, 0, tzinfo=UTC)
-"""A Wednesday; 11:00 in the simulator's bank, three weeks before the summer time."""
 KEY: Final = "demo-key-of-the-bank"
 LIMIT_S: Final = 30
 """How long a test waits for what must happen."""
 NEVER: Final = {"timeout": "10m"}
 """For requests that must not end by their time."""
-
-
-@pytest.fixture
-def clock() -> SetClock:
-    """Give a clock that stands still."""
-    return SetClock(NOW)
-
-
-@pytest.fixture
-def api(clock: SetClock) -> Iterator[Simulator]:
-    """Run the simulator at that clock's time."""
-    with Simulator(now=clock.now) as running:
-        yield running
 
 
 def bank(api: Simulator, **keys: Any) -> Customer:

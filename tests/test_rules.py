@@ -14,8 +14,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
+from recorded import serving
 from running import ROOT, Prometheus
 
+from tools.recorded import LOOKBACK
 from vcc_exporter import config
 from vcc_exporter.simulator import Simulator, demo_config
 from vcc_exporter.simulator.calls import Outcome
@@ -213,10 +215,10 @@ def test_every_rule_and_alert_that_a_document_names_exists(path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def week(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[datetime], Simulator]]:
+def week(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Prometheus, list[datetime], Simulator]]:
     """Run Prometheus on the roadside's week with a day of 25 hours, scraped from two replicas of which one lags.
 
-    Yields its address, the days' starts and that of the next day, and the simulator.
+    Yields it, the days' starts and that of the next day, and the simulator.
     """
     folder = tmp_path_factory.mktemp("week")
     data = folder / "data"
@@ -228,14 +230,14 @@ def week(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[d
     late = [(name, labels.replace("simulated", "another"), value, at + 60) for name, labels, value, at in samples]
     history["write_blocks"]([*samples, *late], folder, data)
     starts = [datetime(d.year, d.month, d.day, tzinfo=zone) for d in (*days, days[-1] + timedelta(days=1))]
-    with history["prometheus"](folder, data) as url:
-        yield url, starts, simulator
+    with serving(data, LOOKBACK) as running:
+        yield running, starts, simulator
 
 
-def values_at(url: str, expression: str, first: int, last: int, step: int) -> list[float]:
+def values_at(prometheus: Prometheus, expression: str, first: int, last: int, step: int) -> list[float]:
     """Return the one series that an expression gives, from one instant to another."""
     asked = urllib.parse.urlencode({"query": expression, "start": first, "end": last, "step": step})
-    result = Prometheus(url).get(f"/api/v1/query_range?{asked}")["result"]
+    result = prometheus.get(f"/api/v1/query_range?{asked}")["result"]
     assert len(result) == 1
     return [float(value) for _, value in result[0]["values"]]
 
@@ -244,17 +246,17 @@ def values_at(url: str, expression: str, first: int, last: int, step: int) -> li
 @pytest.mark.parametrize("level", ["queue", "project", "customer"])
 @pytest.mark.parametrize(("window", "seconds"), [("30m", 1800), ("1h", 3600)])
 def test_what_was_lately_adds_up_to_the_day(
-    week: tuple[str, list[datetime], Simulator], level: str, window: str, seconds: int
+    week: tuple[Prometheus, list[datetime], Simulator], level: str, window: str, seconds: int
 ) -> None:
     """On days of 24 and 25 hours, all windows together have each call of the day's last poll once, and no other."""
-    url, starts, simulator = week
+    prometheus, starts, simulator = week
     expression = f"sum({generator['flat'](f'{level}:vcc_inbound_offered_calls:increase{window}')})"
     hours = []
     for start, end in itertools.pairwise(starts):
         first, last = int(start.timestamp()), int(end.timestamp())
         hours.append((last - first) // 3600)
         # Half a minute before each full window: the last poll of the day is a minute before its end.
-        found = values_at(url, expression, first + seconds - 30, last - 30, seconds)
+        found = values_at(prometheus, expression, first + seconds - 30, last - 30, seconds)
         assert len(found) == (last - first) // seconds
         in_queue = {Outcome.ANSWERED, Outcome.ABANDONED}
         calls = simulator.calls("roadside", start.date(), start.date())

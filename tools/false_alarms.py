@@ -7,18 +7,10 @@ minute by minute, loads it into a real Prometheus, asks that for the recorded va
 
 import argparse
 import itertools
-import json
 import math
-import runpy
-import socket
-import subprocess
 import sys
-import time
-import urllib.parse
-import urllib.request
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -26,7 +18,10 @@ from typing import Final
 ROOT: Final = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from vcc_exporter import config, times  # noqa: E402 - after the path
+from tools import recorded  # noqa: E402 - after the path
+from tools.history import load  # noqa: E402
+from tools.rules import flat  # noqa: E402
+from vcc_exporter import config, times  # noqa: E402
 from vcc_exporter.config import Customer, Targets  # noqa: E402
 from vcc_exporter.simulator import CENTRES, Simulator, demo_config  # noqa: E402
 from vcc_exporter.simulator.inbound import DIMENSIONS, MEASURES  # noqa: E402
@@ -87,57 +82,18 @@ def write_blocks(samples: Iterable[Sample], folder: Path, data: Path) -> None:
         path.write_text(
             "".join(f"# TYPE {name} gauge\n{''.join(lines)}" for name, lines in families.items()) + "# EOF\n"
         )
-        command = ["promtool", "tsdb", "create-blocks-from", "openmetrics", "--quiet", str(path), str(data)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
-        path.unlink()
+        load(path, data)
 
 
 # What Prometheus makes of it.
 
 
-@contextmanager
-def prometheus(folder: Path, data: Path) -> Iterator[str]:
-    """Run Prometheus on a database; yields its address."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
-    path = folder / "prometheus.yml"
-    path.write_text("{}")
-    command = [
-        "prometheus",
-        f"--config.file={path}",
-        f"--storage.tsdb.path={data}",
-        "--storage.tsdb.retention.time=20y",
-        f"--web.listen-address=127.0.0.1:{port}",
-        "--log.level=error",
-    ]
-    process = subprocess.Popen(command)  # noqa: S603
-    try:
-        url = f"http://127.0.0.1:{port}"
-        while not _answers(f"{url}/-/ready"):
-            time.sleep(0.2)
-        yield url
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url) as answer:  # noqa: S310 - loopback
-            return bool(answer.status == 200)  # noqa: PLR2004
-    except OSError:
-        return False
-
-
-def ask(url: str, expression: str, first: datetime, days: int, step_s: int) -> Series:
+def ask(url: str, expression: str, first: datetime, days: int, step: timedelta) -> Series:
     """Return an expression's values by project over so many days, a day at a time."""
     found: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
     for number in range(days):
-        begins = int((first + timedelta(days=number)).timestamp())
-        query = {"query": expression, "start": begins, "end": begins + 86_400 - step_s, "step": step_s}
-        request = urllib.parse.urlencode(query).encode()
-        with urllib.request.urlopen(f"{url}/api/v1/query_range", request) as answer:  # noqa: S310 - loopback
-            result = json.load(answer)["data"]["result"]
+        begins = first + timedelta(days=number)
+        result = recorded.ask(url, expression, begins, begins + timedelta(days=1) - step, step)
         for series in result:
             key = series["metric"]["customer"], series["metric"]["project"]
             found[key] |= {int(at): float(value) for at, value in series["values"]}
@@ -242,10 +198,12 @@ def main() -> None:
     customers = config.parse(demo_config("http://127.0.0.1:1"), "demo", folder).customers
     days = [FIRST + timedelta(days=number) for number in range(-HISTORY_DAYS - 1, DAYS + 1)]
     write_blocks((s for c in customers for day in days for s in shown(simulator, c, day)), folder, data)
-    flat = runpy.run_path(str(ROOT / "tools" / "rules.py"))["flat"]
     start = datetime.combine(FIRST, datetime.min.time(), UTC)
-    with prometheus(folder, data) as url:
-        found = {name: ask(url, flat(record), start, DAYS, ASKED_STEP_S) for name, record in RECORDED.items()}
+    with recorded.serving(data) as url:
+        found = {
+            name: ask(url, flat(record), start, DAYS, timedelta(seconds=ASKED_STEP_S))
+            for name, record in RECORDED.items()
+        }
     instants = range(int(start.timestamp()), int(start.timestamp()) + DAYS * 86_400, ASKED_STEP_S)
     for customer in customers:
         for project in sorted({project for project, _, _ in pairs(customer.name)}):

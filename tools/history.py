@@ -216,7 +216,7 @@ def stretches(begin: datetime, end: datetime) -> list[tuple[datetime, datetime]]
 
 
 def load(path: Path, data: Path) -> None:
-    """Make one block of a file of at most `BLOCK`, and remove the file.
+    """Make a block of a file, or one for each `BLOCK` that it reaches into, and remove the file.
 
     Left to its default, promtool would make a block for each two hours, and read the whole file for each of them.
     """
@@ -234,17 +234,18 @@ def make(data: Path, run: Run, first: datetime, last: datetime) -> None:
             for number, (at, lines) in enumerate(block):
                 file.write(lines.replace(b"\n", f" {at.timestamp():.0f}\n".encode()))
                 if number % (QUARTER // STEP) == 0:
-                    _tell(1)
+                    tell(1)
             file.write(b"# EOF\n")
         load(path, data)
-        _tell(number // (QUARTER // STEP) + 1)
+        tell(number // (QUARTER // STEP) + 1)
 
 
 QUARTER: Final = timedelta(hours=6)
 
 
-def _tell(quarters: int) -> None:
-    sys.stdout.write("one\n" * quarters)
+def tell(steps: int) -> None:
+    """Write that so much more of the work is done."""
+    sys.stdout.write("one\n" * steps)
     sys.stdout.flush()
 
 

@@ -36,6 +36,8 @@ LEVELS: Final[Mapping[str, tuple[str, ...]]] = {
 """What each level keeps."""
 KEYS: Final = {"queue": "customer, project, queue", "project": "customer, project", "customer": "customer"}
 """What says which one it is, whatever its name is just now."""
+NAME: Final = re.compile(r"\b[a-z]+:[a-z0-9_]+:[a-z0-9_]+\b")
+"""The name of a recorded series in an expression."""
 TARGET: Final = "customer, job, instance"
 """One customer on one exporter."""
 WINDOWS: Final = {"30m": 1800, "1h": 3600}
@@ -341,7 +343,7 @@ def flat(record: str) -> str:
     rules = {rule.record: dedent(rule.expr).strip() for rule in recording_rules()}
 
     def written_out(text: str) -> str:
-        return re.sub(r"\b[a-z]+:[a-z0-9_]+:[a-z0-9_]+\b", lambda name: f"({written_out(rules[name[0]])})", text)
+        return NAME.sub(lambda name: f"({written_out(rules[name[0]])})", text)
 
     return written_out(rules[record])
 

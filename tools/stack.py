@@ -31,7 +31,7 @@ from typing import Any, Final
 
 import yaml
 
-from tools.history import QUARTER, stretches
+from tools import history, recorded
 from vcc_exporter.simulator import DEMO_CENTRES, Simulator
 from vcc_exporter.simulator.calls import Centre
 from vcc_exporter.times import Clock, parse_duration
@@ -185,9 +185,17 @@ class Stack:
 
     def _begin(self, name: str, *command: str | Path) -> Part:
         output = self.folder / f"{name.replace(' ', '-')}.log"
+        # What promtool leaves in the folder for temporary files when it is ended goes with ours.
+        environment = {**os.environ, "TMPDIR": str(self.folder)}
         with output.open("wb") as file:
             process = subprocess.Popen(  # noqa: S603
-                command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+                command,
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
             )
         return Part(name, process, output)
 
@@ -287,31 +295,33 @@ def line(receiver: str, alert: dict[str, Any]) -> str:
 
 
 def make_past(stack: Stack, exporter: Part, instance: str, length: timedelta, only: timedelta | None) -> None:
-    """Make a past up to now, in two turns: the second makes what passed during the first."""
+    """Make a past up to now, what the rules would have recorded of it, and then what passed meanwhile."""
     clock = Clock()
     now = clock.now()
     begin = now - length
-    made: list[str | Path] = [
-        sys.executable,
-        "-m",
-        "tools.history",
-        stack.folder / "data",
-        f"--run-since={begin.timestamp()}",
-    ]
+    data = stack.folder / "data"
+    made: list[str | Path] = [sys.executable, "-m", "tools.history", data, f"--run-since={begin.timestamp()}"]
     made += [f"--instance={instance}", f"--pid={exporter.process.pid}"]
 
     def commands(first: datetime, last: datetime, parts: int = 1) -> list[list[str | Path]]:
         asked = [*made, f"--first={first.timestamp()}", f"--last={last.timestamp()}", f"--parts={parts}"]
         return [[*asked, f"--part={part}"] for part in range(parts)]
 
-    whole = 2 * sum(-((first - last) // QUARTER) for first, last in stretches(begin, now))
-    shown = _progress(whole, length)
+    words = f"{length.days} days of history" if length.days else "some hours of history"
+    quarters = 2 * sum(-((first - last) // history.QUARTER) for first, last in history.stretches(begin, now))
     pieces = weekly(begin, now, only) if only else []
-    stack.run(
-        shown, *(c for piece in pieces for c in commands(*piece)), *([] if pieces else commands(begin, now, PARTS))
-    )
+    with _progress(f"Making {words}", quarters) as shown:
+        stack.run(
+            shown, *(c for piece in pieces for c in commands(*piece)), *([] if pieces else commands(begin, now, PARTS))
+        )
+    # The first scrape may be a step after the beginning.
+    spans = [(first + history.STEP, last) for first, last in pieces or [(begin, now)]]
+    record: list[str | Path] = [sys.executable, "-m", "tools.recorded", data]
+    for first, last in spans:
+        record += ["--span", str(int(first.timestamp())), str(int(last.timestamp()))]
+    with _progress(f"Recording what the rules make of {words}", recorded.amount(spans)) as shown:
+        stack.run(shown, record)
     stack.run(lambda _: None, *commands(now, clock.now()))
-    shown(-1)
 
 
 def weekly(begin: datetime, now: datetime, only: timedelta) -> list[tuple[datetime, datetime]]:
@@ -320,18 +330,21 @@ def weekly(begin: datetime, now: datetime, only: timedelta) -> list[tuple[dateti
     return [(now - n * WEEK - only, now - n * WEEK + (timedelta(hours=1) if n else timedelta())) for n in weeks]
 
 
-def _progress(whole: int, length: timedelta) -> Callable[[int], None]:
-    """Return what shows how much is made; -1 is all, and wipes it off a terminal."""
-    words = f"Making {length.days} days of history" if length.days else "Making some hours of history"
+@contextmanager
+def _progress(words: str, whole: int) -> Iterator[Callable[[int], None]]:
+    """Yield what shows how much is done; in the end it is wiped off a terminal."""
     if not sys.stderr.isatty():
         _write(sys.stderr, f"{words}\n")
-        return lambda _: None
+        yield lambda _: None
+        return
 
-    def show(made: int) -> None:
-        text = "" if made < 0 else f"{words}: {100 * made // max(1, whole)} %"
+    def show(text: str) -> None:
         _write(sys.stderr, f"\r{text:<60}\r{text}")
 
-    return show
+    try:
+        yield lambda done: show(f"{words}: {100 * done // max(1, whole)} %")
+    finally:
+        show("")
 
 
 # What it says.

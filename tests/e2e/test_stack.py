@@ -6,8 +6,9 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ import psutil
 import pytest
 from running import ROOT, Prometheus, end, eventually, free_port
 
-from tools.history import instants
+from tools.history import STEP, instants
 from tools.stack import Ports, configs
 from vcc_exporter import config, times
 from vcc_exporter.answer import read_statistics
@@ -122,6 +123,8 @@ def assert_nothing_is_left(running: Running, ran: list[psutil.Process]) -> None:
     assert "Traceback" not in running.said
 
 
+OFFERED = "answered_before", "answered_after", "abort_in_queue_before", "abort_in_queue_after"
+
 Shown = dict[tuple[str, str, str, str], float]
 """By metric, customer, project and queue."""
 
@@ -152,6 +155,26 @@ def stored(prometheus: Prometheus, at: datetime) -> Shown:
     return {(a, b, c, d): value for (a, b, c, d), value in values.items() if (b, c, d) in counted}
 
 
+def offered(prometheus: Prometheus, until: datetime) -> dict[datetime, dict[str, float]]:
+    """Return by instant what was recorded in the twenty minutes before of each customer's offered calls of the day."""
+    asked = urlencode({"query": "customer:vcc_inbound_offered_calls:today[20m]", "time": until.timestamp()})
+    found: dict[datetime, dict[str, float]] = defaultdict(dict)
+    for series in prometheus.get(f"/api/v1/query?{asked}")["result"]:
+        for at, value in series["values"]:
+            found[datetime.fromtimestamp(at, UTC)][series["metric"]["customer"]] = float(value)
+    assert len(found) >= 3
+    return found
+
+
+def offered_by_customer(shown: Shown) -> dict[str, float]:
+    """Return the sums that are recorded as offered."""
+    names = {f"vcc_inbound_{name}_calls" for name in OFFERED}
+    return {
+        customer.name: sum(v for (metric, name, *_), v in shown.items() if metric in names and name == customer.name)
+        for customer in CUSTOMERS
+    }
+
+
 @pytest.mark.timeout(300)
 def test_the_stack_knows_the_past_hears_of_a_fault_and_goes_without_a_trace(start: Callable[..., Running]) -> None:
     """Past numbers are the simulator's, the rules see past weeks, an alert is printed, and Ctrl-C ends it all."""
@@ -166,11 +189,15 @@ def test_the_stack_knows_the_past_hears_of_a_fault_and_goes_without_a_trace(star
         assert len(sample) > 2
         for at in sample:
             assert stored(prometheus, at) == answered(at)
+        for at, recorded in offered(prometheus, last_weeks).items():
+            assert recorded == offered_by_customer(answered([*instants(at - STEP, at + timedelta(seconds=1))][-1]))
 
     for series in ("increase30m", "increase30m_1w", "increase30m_2w"):
         query = f'project:vcc_inbound_offered_calls:{series}{{customer="{customer}"}}'
         found = eventually(lambda query=query: prometheus.query(query), query)  # type: ignore[misc]
         assert sum(found.values()) > 0
+    groups = prometheus.get("/api/v1/rules")["groups"]
+    assert [rule["name"] for group in groups for rule in group["rules"] if rule.get("lastError")] == []
 
     for what, status in (("unauthorized", "firing"), ("well", "resolved")):
         subprocess.run(["sh", "-c", f"{command} {what}"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)  # noqa: S603, S607
@@ -188,6 +215,20 @@ def test_the_stack_can_be_ended_while_it_makes_history(start: Callable[..., Runn
     next(part for part in ran if "tools.stack" in part.cmdline()).terminate()
     assert running.process.wait(20) == 0
     assert_nothing_is_left(running, ran)
+
+
+@pytest.mark.timeout(300)
+def test_the_stack_can_be_ended_while_it_records_what_the_rules_make_of_history(start: Callable[..., Running]) -> None:
+    """Ctrl-C waits for the Prometheus that is asked about the past, and for what promtool leaves half done."""
+    running = start("--only=1h")
+
+    def recording() -> bool:
+        with suppress(psutil.NoSuchProcess):  # promtool never runs for long
+            return {"prometheus", "promtool"} <= {part.name() for part in running.parts()}
+        return False
+
+    eventually(recording, "the rules to be evaluated")
+    assert_nothing_is_left(running, running.interrupt())
 
 
 @pytest.mark.timeout(300)
