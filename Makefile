@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 # What pip need not tell a newcomer.
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet install --require-hashes
 
-.PHONY: help venv demo stack test check unit lock pictures clean
+.PHONY: help venv demo stack test check unit bench lock pictures clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -18,6 +18,7 @@ help:
 	@echo 'make check  style, types and imports alone'
 	@echo 'make unit   the tests alone; ARGS="-k midnight" chooses'
 	@echo 'make pictures   take the README'"'"'s pictures of the page anew'
+	@echo 'make bench  measure the exporter against its peers; ARGS=--help: the rest'
 	@echo 'make lock   pin the newest versions of all dependencies (needs uv)'
 
 $(VENV)/run: requirements.txt
@@ -50,6 +51,10 @@ unit: $(VENV)/test
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test: check unit
+
+bench: $(VENV)/test
+	tools/install-parts bench
+	$(BIN)/python -m tools.bench $(ARGS)
 
 pictures: $(VENV)/test
 	tools/install-parts tests

@@ -7,7 +7,7 @@ moves takes the place of ours. Each poll is answered; the polls are as often as 
 
 Two things differ from what was scraped. Imported series have no marks of where they end, so a value stays visible for
 Prometheus's five minutes. And of the exporter's process there is only what can be said without having run it: how much
-memory, but not how much work it was.
+memory, but not how much work it was. What the rules would have recorded of it, `tools/recorded.py` adds.
 """
 
 import argparse

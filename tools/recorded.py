@@ -154,7 +154,11 @@ def ask(url: str, expression: str, first: datetime, last: datetime, step: timede
 def record(
     data: Path, spans: Iterable[Span], step: timedelta, lookback: timedelta, tell: Callable[[], None] = lambda: None
 ) -> None:
-    """Add what the rules would have recorded, and tell after each rule and piece that was evaluated."""
+    """Add what the rules would have recorded in some spans, and tell after each rule and piece that was evaluated.
+
+    Nothing outlives its series where `lookback` is the time between two scrapes. Raises RuntimeError where Prometheus
+    has no answer and CalledProcessError where promtool fails; what was added by then stays.
+    """
     cut = pieces(spans, step)
     for layer in layers():
         with serving(data, lookback) as url, ThreadPoolExecutor(AT_ONCE) as pool:

@@ -277,7 +277,10 @@ def test_a_reload_keeps_what_did_not_change(start_daemon: StartDaemon, simulator
     assert kept is not None
     assert kept >= (one(before, polls, customer="bank", result="success") or 0)
     (tmp_path / "config.yaml").write_text(text + named.replace("Renamed", "Other name"))
-    daemon.wait_for(lambda page: one(page, "vcc_up", customer="bank"), "a good poll of the other question")
+    # By night only the lookback tells of queues.
+    daemon.wait_for(
+        lambda page: names_with(page, customer="bank", project_name="Renamed"), "a good poll of the other question"
+    )
     assert fetch(f"{daemon.url}/-/reload", "POST")[0] == HTTPStatus.OK
     page = daemon.page()
     assert one(page, "vcc_up", customer="bank") == 1
@@ -292,7 +295,7 @@ def test_a_reload_keeps_what_did_not_change(start_daemon: StartDaemon, simulator
 def test_reloads_under_scrapes_lose_nothing(start_daemon: StartDaemon, simulator: Simulator) -> None:
     """Fifty hang-ups in a row, scraped all the while: every page is whole and the polls go on."""
     daemon = start_daemon(config(simulator.url, key=bank_key(simulator)))
-    daemon.wait_for(lambda page: one(page, "vcc_up", customer="bank"), "a good poll")
+    daemon.wait_for(lambda page: {s.metric for s in STATISTICS} <= names_with(page, customer="bank"), "known queues")
     for _ in range(50):
         daemon.process.send_signal(signal.SIGHUP)
         page = daemon.page()
