@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 MOST_CONNECTIONS: Final = 512
 """Beyond it a request is told to come back, so that clients that only hold connections lock nobody out."""
 _SILENCE_S: Final = 20
-"""How long a connection may be without a whole request: longer than the usual 15 s from one scrape to the next, since a new
-connection makes a large answer cost twice as much, and more with TLS."""
+"""How long a connection may be without a whole request: longer than the usual 15 s from one scrape to the next, since a
+large answer costs twice as much on a new one, and more with TLS."""
 _SHUTDOWN_S: Final = 1
 """What answers under way get; the library may take twice that, and the contract gives 5 s in all."""
 _BACKLOG: Final = 1024
