@@ -38,7 +38,7 @@ def main() -> None:
     if given.write and given.quick:
         parser.error("--write takes no --quick")
     # So that what was started is ended.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: ended by SIGTERM"))
     try:
         for parts in _run(set(given.figures or FIGURES), given.quick):
             if given.write:

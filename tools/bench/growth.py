@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from tools.bench import peers
-from tools.bench.machine import ROWS, Run, clock, until
+from tools.bench.machine import ROWS, Run, clock
 from tools.bench.peers import Polled, config_text, interval_for
 from tools.bench.report import Goal, Result, median, number, percentile, ratio
 from tools.bench.scrape import ENCODINGS
@@ -23,6 +23,7 @@ _LINEAR: Final = 12
 """How much longer ten times the customers may take, some noise included."""
 _DAY: Final = 1440
 """A day's polls of one customer at one a minute."""
+_LOOK_S: Final = 0.5
 _DECADE: Final = 6
 """How many characters of the chart stand for a factor of ten."""
 
@@ -122,32 +123,27 @@ def _chart(measured: Measured, names: Iterable[str]) -> str:
 def a_days_polls(run: Run) -> Iterator[Result]:
     """Measure the long run."""
     count = run.customers(100)
-    wanted = round(count * _DAY * min(1, run.share * 10))
+    whole, done = round(count * _DAY * min(1, run.share * 10)), 0
+    seen = []
     with peers.exporter(run, count, "200ms") as polled:
         polled.settle()
-        part, done, began = polled.scraper.part, 0, clock.monotonic()
-
-        def watched(polls: int) -> tuple[float, float, float]:
-            def look() -> bool:
-                nonlocal done
+        began = clock.monotonic()
+        for wanted in (whole // 10, whole):
+            while done < wanted:
                 polled.scraper.scrape("gzip")
-                done += len(polled.api.polls())
-                return done >= polls
-
-            until(look, f"{polls} polls", part, 0.5)
-            return part.memory_mb("VmRSS"), part.descriptors(), part.threads()
-
-        early, late = watched(wanted // 10), watched(wanted)
+                time.sleep(_LOOK_S)
+                done += len(polled.next_lateness())
+            part = polled.scraper.part
+            seen.append((part.memory_mb("VmRSS"), part.descriptors(), part.threads()))
         took_s = clock.monotonic() - began
         polled.check()
     names = ("memory, MB", "descriptors", "threads")
     rows = [
-        (name, number(first), number(last), ratio(last / first))
-        for name, first, last in zip(names, early, late, strict=True)
+        (name, number(first), number(last), ratio(last / first)) for name, first, last in zip(names, *seen, strict=True)
     ]
     goals = [
         Goal(f"{name.partition(',')[0]} at the end to early on", b / a, 1.1)
-        for name, a, b in zip(names, early, late, strict=True)
+        for name, a, b in zip(names, *seen, strict=True)
     ]
     text = (
         f"{done:,} polls of {count} customers, {done / took_s:.0f} a second, with a scrape every half second. Early on "

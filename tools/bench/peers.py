@@ -121,6 +121,17 @@ class Polled:
         """Return by how many seconds each poll came after it was due, since the last time that anybody asked."""
         return [_late(self.customers[name], at) for name, at in self.api.polls()]
 
+    def next_lateness(self) -> list[float]:
+        """Return the same, of at least one poll. Raises BenchError where none comes."""
+        found: list[float] = []
+
+        def look() -> bool:
+            found.extend(self.lateness())
+            return bool(found)
+
+        machine.until(look, "a poll", self.scraper.part, 0.1)
+        return found
+
     def check(self) -> None:
         """Raise BenchError where a poll has failed."""
         failed = rb'(?m)^vcc_polls_total\{customer="[^"]+",result="(?!success)\w+"\} (?!0).*$'

@@ -21,6 +21,7 @@ _OFTEN: Final = {"nginx": 100, "exporter": 100}
 """How many scrapes make a round at rest; of the others, which may take seconds, one."""
 _TIMEOUT_S: Final = 10
 """A Prometheus's default."""
+_OF_A_MILLION: Final = 4
 _PACE_S: Final = 2
 """Between scrapes under polls: everybody is polled anew in it, as in 15 s they would be several times."""
 _POLLED_GOALS: Final = {"nginx": (3, 2), "Pushgateway": (1 / 18, 1 / 400), "prometheus_client": (1 / 125, 1 / 3000)}
@@ -42,6 +43,9 @@ def against_peers(run: Run) -> Iterator[Result]:
             at_rest: dict[tuple[str, str], list[Cost]] = defaultdict(list)
             under_polls: dict[tuple[str, str], list[Cost]] = defaultdict(list)
             shares, polls = [], []
+            _paced(run, polled, found["nginx"], defaultdict(list))
+            # Before it is stopped for the first time: afterwards all overdue polls are made at once, which no day has.
+            polled_mb = polled.scraper.part.memory_mb()
             for _ in range(run.rounds):
                 with polled.scraper.part.paused():
                     for encoding in ENCODINGS:
@@ -54,7 +58,8 @@ def against_peers(run: Run) -> Iterator[Result]:
             polled.check()
             yield _figure_1(at_rest, found, count)
             yield _figure_2({**at_rest, **under_polls}, median(polls), median(shares))
-            yield _figure_6(found, polled.scraper)
+            used = {name: scraper.part.memory_mb() for name, scraper in found.items()}
+            yield _figure_6(used | {"exporter, polled": polled_mb})
 
 
 def _notice_who_closes(run: Run, scrapers: list[Scraper]) -> None:
@@ -88,7 +93,7 @@ def _paced(run: Run, polled: Polled, nginx: Scraper, costs: dict[tuple[str, str]
     """Scrape under polls. Returns the share of a core that went elsewhere, and the polls in a second."""
     polled.api.polls()
     began, cpu_s, scraped_s = clock.monotonic(), polled.scraper.part.cpu_s(), 0.0
-    for count in _every(_PACE_S, run.seconds):
+    for count in _every(_PACE_S, 2 * run.seconds):
         encoding = ENCODINGS[count % 2]
         cost = polled.scraper.cost(encoding)
         scraped_s += cost.cpu_s
@@ -158,18 +163,15 @@ def _figure_2(costs: Costs, polls_a_second: float, share: float) -> Result:
     return Result("2", text, ("CPU ms (exporter to it)", *ENCODINGS), rows, goals)
 
 
-def _figure_6(found: Mapping[str, Scraper], polled: Scraper) -> Result:
-    used = {name: scraper.part.memory_mb() for name, scraper in found.items()}
-    used["exporter, polled"] = polled.part.memory_mb()
+def _figure_6(used: Mapping[str, float]) -> Result:
     mine = max(used["exporter"], used["exporter, polled"])
     goals = [
         Goal(f"peak memory to {peer}", mine / used[peer], most)
         for peer, most in (("Pushgateway", 1 / 2), ("node_exporter", 1 / 4))
     ]
     rows = [(name, number(mb), ratio(mine / mb)) for name, mb in used.items()]
-    return Result(
-        "6", "After all that was done for figures 1 and 2.", ("", "MB at most", "exporter to it"), rows, goals
-    )
+    text = "After all scrapes of figure 1, and after as many under polls as a round of figure 2 has."
+    return Result("6", text, ("", "MB at most", "exporter to it"), rows, goals)
 
 
 # Beside polls.
@@ -233,27 +235,33 @@ def by_prometheus(run: Run) -> Iterator[Result]:
     count, interval = run.customers_for(1_000_000), f"{run.seconds:.0f}s"
     with peers.exporter(run, count, "1m") as polled:
         polled.settle()
+        answers = [polled.scraper.scrape("gzip") for _ in range(_OF_A_MILLION)]
         with peers.prometheus(run, polled.scraper, interval) as (part, url):
-            until(lambda: len(_asked(url, "up")) >= 4, "scrapes", part, 0.5)  # noqa: PLR2004 - the first, and some
+            until(lambda: len(_asked(url, "up")) >= _OF_A_MILLION, "scrapes", part, 0.5)
             ups, seconds, samples = (
                 _asked(url, name) for name in ("up", "scrape_duration_seconds", "scrape_samples_scraped")
             )
         polled.check()
         memory_mb = polled.scraper.part.memory_mb()
-    if 0 in ups and max(seconds) < _TIMEOUT_S:
-        raise BenchError("Prometheus could not scrape the exporter, and not for lack of time")
+    if not any(ups):
+        raise BenchError("Prometheus could not scrape the exporter once")
     rows = [
-        ("samples a scrape", f"{samples[-1]:,.0f}"),
-        ("first scrape, in which Prometheus makes all series, s", number(seconds[0])),
-        ("median of the next, s", number(median(seconds[1:]))),
+        ("samples a scrape", f"{max(samples):,.0f}"),
+        ("the longest answer, s", number(max(answers))),
+        ("Prometheus's first scrape, in which it makes all series, s", number(seconds[0])),
+        ("median of its next, s", number(median(seconds[1:]))),
         ("exporter's peak memory, MB", number(memory_mb)),
     ]
     text = (
-        f"{len(seconds)} scrapes with gzip, one each {interval}, by a Prometheus that has one core, {sum(ups):.0f} of "
-        f"them good, while each of {count:,} customers is polled once a minute."
+        f"{count:,} customers, each polled once a minute; {len(answers)} scrapes by the bench and {len(ups)} by a "
+        f"Prometheus on one core, one each {interval}, all with gzip. The seconds that a Prometheus tells include what "
+        "it does with an answer once it is in; its timeout does not."
     )
-    goals = [Goal("longest scrape to Prometheus's default timeout of 10 s", max(seconds) / _TIMEOUT_S, 1)]
-    yield Result("7", text, ("", "a real Prometheus"), rows, goals)
+    goals = [
+        Goal("all scrapes of a Prometheus to those that were good", len(ups) / sum(ups), 1),
+        Goal("longest answer to the default timeout of 10 s", max(answers) / _TIMEOUT_S, 1),
+    ]
+    yield Result("7", text, ("", "with a real Prometheus"), rows, goals)
 
 
 def _asked(url: str, name: str) -> list[float]:
