@@ -108,6 +108,7 @@ def serving(data: Path, lookback: timedelta = LOOKBACK) -> Iterator[str]:
         f"--storage.tsdb.path={data}",
         "--storage.tsdb.retention.time=100y",
         f"--query.lookback-delta={format_duration(lookback)}",
+        "--query.timeout=1d",
         f"--web.listen-address={address}",
         "--log.level=warn",
     ]
@@ -145,7 +146,7 @@ def ask(url: str, expression: str, first: datetime, last: datetime, step: timede
             return result
     except urllib.error.HTTPError as error:
         with error:
-            raise RuntimeError(f"{error.read().decode()} about {expression}") from error
+            raise RuntimeError(f"Prometheus answers {error.read().decode()}") from error
 
 
 # What was recorded.
