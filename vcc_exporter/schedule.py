@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from itertools import takewhile
-from typing import Any, Final, Literal
+from typing import Final, Literal
 from zoneinfo import ZoneInfo
 
 from apscheduler.executors.pool import ThreadPoolExecutor
@@ -101,32 +101,6 @@ def _grid(customer: Customer, after: datetime) -> datetime:
     return start + ((after - start) // customer.interval + 1) * customer.interval
 
 
-class _Scheduler(BackgroundScheduler):  # type: ignore[misc]  # the library is not typed
-    """The library's, which is woken only for a job that comes before all others: nearly every poll sets a later one."""
-
-    _awaited: datetime | None = None
-    """The job that it sleeps until; None while it is awake."""
-
-    def _process_jobs(self) -> Any:
-        self._awaited = None
-        wait_s = super()._process_jobs()
-        self._awaited = self._first()
-        return wait_s
-
-    def wakeup(self) -> None:
-        awaited = self._awaited
-        if awaited is None or (self._first() or awaited) < awaited:
-            super().wakeup()
-
-    def wake(self) -> None:
-        """Look at the clock at once."""
-        super().wakeup()
-
-    def _first(self) -> datetime | None:
-        first: datetime | None = self._lookup_jobstore("default").get_next_run_time()
-        return first
-
-
 class Timetable:
     """Runs jobs at instants of the wall clock, in a bounded pool of threads.
 
@@ -134,7 +108,7 @@ class Timetable:
     """
 
     def __init__(self) -> None:
-        self._scheduler = _Scheduler(
+        self._scheduler = BackgroundScheduler(
             timezone=UTC,
             executors={"polls": ThreadPoolExecutor(POLLS_AT_ONCE), "lookups": ThreadPoolExecutor(LOOKUPS_AT_ONCE)},
             # A late job still runs. A name's next run is only set when the last one is over, and the library
@@ -156,7 +130,7 @@ class Timetable:
 
     def wake(self) -> None:
         """Look at the clock again, for when it has jumped."""
-        self._scheduler.wake()
+        self._scheduler.wakeup()
 
     def stop(self) -> None:
         """Start no more jobs. Does not wait for those that run."""
