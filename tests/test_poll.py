@@ -19,14 +19,14 @@ from hypothesis import strategies as st
 from running import Samples, eventually, names_with, one, parse_page
 from support import SetClock, http_response, make_customer, raw_server, read_request, statistics_body
 
-from vcc_exporter import config
+from vcc_exporter import config, poll
 from vcc_exporter.answer import Answer, Rejection, Scope, read_statistics
 from vcc_exporter.client import Question
 from vcc_exporter.config import Customer
 from vcc_exporter.exposition import Exporter, Format
 from vcc_exporter.network import Network
 from vcc_exporter.poll import Poller, months, questions, requests_a_day, requests_a_poll, together
-from vcc_exporter.schedule import Timetable
+from vcc_exporter.schedule import Timetable, next_poll
 from vcc_exporter.simulator import Simulator
 from vcc_exporter.simulator.faults import Reply
 from vcc_exporter.snapshot import CustomerState
@@ -925,6 +925,28 @@ def test_a_clock_that_was_put_back_brings_the_next_poll_forward(world: World, fa
     world.advance(MINUTE)
     assert sum(world.polls().values()) == 2
     assert world.state().last_result is Result.SUCCESS
+
+
+def test_a_poll_that_ends_while_the_clock_jumps_is_followed_by_the_next(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the clock is put back just after a poll has found when the next is due, that is not a day away."""
+    jumped: list[datetime] = []
+
+    def due_before_the_jump(*args: Any) -> datetime | None:
+        due: datetime | None = next_poll(*args)
+        if not jumped:
+            jumped.append(world.clock.now())
+            world.clock.jump(-24 * HOUR)
+            world.poller.clock_jumped()
+        return due
+
+    monkeypatch.setattr(poll, "next_poll", due_before_the_jump)
+    world.begin(world.bank())
+    assert jumped
+    assert world.clock.now() < world.due() <= world.clock.now() + MINUTE
+    world.advance(MINUTE)
+    assert sum(world.polls().values()) > 1
 
 
 def test_a_clock_that_was_set_forward_runs_what_is_late_once(world: World) -> None:

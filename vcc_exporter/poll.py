@@ -141,6 +141,8 @@ class Poller:
         self._lock = threading.Lock()
         self._works: dict[str, _Work] = {}
         self._serial = itertools.count()
+        self._jumps = 0
+        """How often the wall clock was seen to jump."""
 
     def follow(self) -> None:
         """Poll those customers that the store has now: new ones soon, changed ones anew, others as before.
@@ -160,15 +162,20 @@ class Poller:
 
     def clock_jumped(self) -> None:
         """Bring forward what a clock that was put back has moved too far away, and run what is late."""
-        now = self._store.moment().wall
+        self._jumps += 1
         for work in list(self._works.values()):
-            state = self._store.state(work.customer.name)
-            asked = state.snapshot.day if state and state.snapshot else times.local_date(work.customer.zone, now)
-            hold = min(work.hold, now + LONGEST_RETRY_AFTER) if work.hold else None
-            due = next_poll(work.customer, now, asked, hold)
-            if state and due and state.next_poll and state.next_poll > due and not work.busy.locked():
-                self._schedule(work, due)
+            if not work.busy.locked():  # one that is busy looks for itself when it is done
+                self._bring_forward(work)
         self._timetable.wake()
+
+    def _bring_forward(self, work: _Work) -> None:
+        now = self._store.moment().wall
+        state = self._store.state(work.customer.name)
+        asked = state.snapshot.day if state and state.snapshot else times.local_date(work.customer.zone, now)
+        hold = min(work.hold, now + LONGEST_RETRY_AFTER) if work.hold else None
+        due = next_poll(work.customer, now, asked, hold)
+        if state and due and state.next_poll and state.next_poll > due:
+            self._schedule(work, due)
 
     def stop(self) -> None:
         """End all polls, those under way included."""
@@ -204,7 +211,7 @@ class Poller:
     # A poll.
 
     def _poll(self, work: _Work) -> None:
-        began = self._store.moment()
+        jumps, began = self._jumps, self._store.moment()
         day = times.local_date(work.customer.zone, began.wall)
         with work.busy:
             state = self._poll_once(work, day, began)
@@ -213,6 +220,8 @@ class Poller:
             work.session.close()
         elif state.next_poll:
             self._timetable.at(work.job, state.next_poll, "polls", lambda: self._poll(work))
+            if self._jumps != jumps:
+                self._bring_forward(work)
             if state.last_result not in _USELESS_TO_ASK and work.hold is None:
                 self._learn_soon(work, state)
 

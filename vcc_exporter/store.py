@@ -230,6 +230,6 @@ class Store:
 
     def _show(self, page: Page) -> None:
         """Put a page in the place of the one before, with everything ready that readers asked of that."""
-        for wanted in self._page.bodies:
+        for wanted in list(self._page.bodies):  # a copy, since a reader may ask for another form meanwhile
             page.body(*wanted)
         self._page = page
