@@ -552,7 +552,7 @@ def test_a_poll_by_itself_renders_nothing(work: Counter[str]) -> None:
     for _ in range(3):
         store.update(customers[0], answered(clock, 8.0))
     assert work == Counter()
-    store.publish()
+    store.page()
     assert work["customers"] == 1
 
 
@@ -562,7 +562,7 @@ def test_an_answer_that_says_the_same_renders_no_data_family(work: Counter[str])
     store, customers = full_store(clock)
     work.clear()
     store.update(customers[5], answered(clock, 7.0))
-    store.publish().body(Format.TEXT, gzip=True)
+    store.page().body(Format.TEXT, gzip=True)
     assert work["rendered"] == 0
     assert work["joined"] == OF_A_POLL + 1  # and the page's end
     assert work["compressed"] == OF_A_POLL + 1
@@ -576,7 +576,7 @@ def test_one_statistic_that_changed_is_one_family(work: Counter[str]) -> None:
     work.clear()
     found = Answer(values, frozenset(), ())
     store.update(customers[5], lambda state: with_answer(state, TODAY, found, clock.moment(), 1.0))
-    store.publish().body(Format.TEXT, gzip=True)
+    store.page().body(Format.TEXT, gzip=True)
     assert work["rendered"] == 1
     assert work["compressed"] == 1 + OF_A_POLL + 1
 
@@ -590,7 +590,7 @@ def test_neighbours_share_the_work_on_their_block(work: Counter[str]) -> None:
         work.clear()
         for customer in several:
             store.update(customer, answered(clock, value))
-        store.publish().body(Format.TEXT, gzip=True)
+        store.page().body(Format.TEXT, gzip=True)
         assert work["customers"] == len(several)
         compressed.append(work["compressed"] - 1)
     assert compressed == [len(STATISTICS) + OF_A_POLL, len(STATISTICS) + OF_A_POLL, 2 * (len(STATISTICS) + OF_A_POLL)]
@@ -601,7 +601,7 @@ def test_what_a_scraper_asks_for_stands_ready_before_it_asks_again(work: Counter
     clock = SetClock()
     store, customers = full_store(clock)
     store.update(customers[0], answered(clock, 8.0))
-    page = store.publish()
+    page = store.page()
     assert set(page.bodies) == {(Format.TEXT, True)}
     work.clear()
     page.body(Format.TEXT, gzip=True)

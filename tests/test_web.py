@@ -230,7 +230,7 @@ def store() -> Store:
     """Return a store whose one customer has values."""
     made = make_store("acme")
     answer(made, "acme")
-    made.publish()
+    made.page()
     return made
 
 
@@ -291,7 +291,7 @@ def test_metrics_are_served_where_every_customer_fails() -> None:
     store = make_store("acme", "other")
     fail(store, "acme")
     fail(store, "other")
-    store.publish()
+    store.page()
     with serving(store) as url:
         status, body, _ = fetch(f"{url}/metrics")
     assert status == HTTPStatus.OK
@@ -424,7 +424,7 @@ def many() -> Store:
     for name in [*names[::2], 'o"neil \\ söhne']:
         answer(store, name)
     fail(store, names[1])
-    store.publish()
+    store.page()
     return store
 
 

@@ -73,9 +73,17 @@ class Store:
         return page if page.holds(self.moment()) else None
 
     def page(self) -> Page:
-        """Return the page as it is true now, with all that has changed."""
-        page = self.published()
-        return page if page and not self._changed else self.publish()
+        """Return the page as it is true now, with all that has changed; made anew where it must be."""
+        with self._publishing:
+            moment, all_polled = self.moment(), self._all_polled
+            self._review(list(self._changed) if self._page.holds(moment) else list(self._views), moment)
+            with self._lock:
+                changed, self._changed = self._changed, set()
+                self._change.clear()
+            if changed:
+                self._renew(changed)
+            self._ready = all_polled
+            return self._page
 
     def views(self) -> Mapping[str, View]:
         """Return what may be said of each customer now. The mapping is a copy; what it holds never changes."""
@@ -97,7 +105,7 @@ class Store:
     def ready(self) -> bool:
         """Whether the page says of every customer what a poll has brought; once true, it stays so."""
         if self._all_polled and not self._ready:
-            self.publish()
+            self.page()
         return self._ready
 
     # What writers change.
@@ -180,22 +188,9 @@ class Store:
         while not stop.wait(_PUBLISH_EVERY_S):
             try:
                 if self._change.wait(_LOOK_EVERY_S) or not self.published():
-                    self.publish()
+                    self.page()
             except Exception:
                 log.exception("unexpected fault")
-
-    def publish(self) -> Page:
-        """Make the page anew from all that has changed."""
-        with self._publishing:
-            moment, all_polled = self.moment(), self._all_polled
-            self._review(list(self._changed) if self._page.holds(moment) else list(self._views), moment)
-            with self._lock:
-                changed, self._changed = self._changed, set()
-                self._change.clear()
-            if changed:
-                self._renew(changed)
-            self._ready = all_polled
-            return self._page
 
     def _renew(self, changed: Iterable[str]) -> None:
         """Show the page on which some customers' lines are anew."""
