@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -26,7 +26,7 @@ from vcc_exporter.config import Customer
 from vcc_exporter.exposition import Exporter, Format
 from vcc_exporter.network import Network
 from vcc_exporter.poll import Poller, months, questions, requests_a_day, requests_a_poll, together
-from vcc_exporter.schedule import Timetable, next_poll
+from vcc_exporter.schedule import Pool, Timetable, next_poll
 from vcc_exporter.simulator import Simulator
 from vcc_exporter.simulator.faults import Reply
 from vcc_exporter.snapshot import CustomerState
@@ -165,6 +165,9 @@ class _LibraryTime:
         return self._clock.now().astimezone(zone)
 
 
+NEVER: Final = datetime.max.replace(tzinfo=UTC)
+
+
 class WatchedTimetable(Timetable):
     """A timetable that can tell when everything that was due is over."""
 
@@ -174,26 +177,55 @@ class WatchedTimetable(Timetable):
         self._due: dict[str, datetime] = {}
         self._running = {"polls": 0, "lookups": 0}
         super().__init__()
+        self.start()
 
-    def at(self, name: str, when: datetime, pool: Literal["polls", "lookups"], job: Callable[[], None]) -> None:
+    def at(self, name: str, when: datetime, pool: Pool, job: Callable[[], None]) -> None:
         """Do as the base does, and take note of it."""
-
-        def run() -> None:
-            with self._changed:
-                self._running[pool] += 1
-                if self._due.get(name) == when:
-                    del self._due[name]
-                self._changed.notify_all()
-            try:
-                job()
-            finally:
-                with self._changed:
-                    self._running[pool] -= 1
-                    self._changed.notify_all()
-
         with self._changed:
             self._due[name] = when
+
+        def run() -> None:
+            self._fire(name, pool, None)
+            self._run(pool, job)
+
         super().at(name, when, pool, run)
+
+    def again_at(
+        self,
+        name: str,
+        when: datetime,
+        pool: Pool,
+        job: Callable[[], None],
+        then: Callable[[datetime], datetime | None],
+    ) -> None:
+        """Do as the base does, and take note of it."""
+        with self._changed:
+            self._due[name] = when
+
+        def noted(now: datetime) -> datetime | None:
+            due = then(now)
+            self._fire(name, pool, due)
+            return due
+
+        super().again_at(name, when, pool, lambda: self._run(pool, job), noted)
+
+    def _fire(self, name: str, pool: Pool, due: datetime | None) -> None:
+        with self._changed:
+            self._running[pool] += 1
+            if self._due.get(name, NEVER) <= self._clock.now():
+                del self._due[name]
+            if due:
+                self._due[name] = due
+
+    def _run(self, pool: Pool, job: Callable[[], None]) -> None:
+        with self._changed:
+            self._changed.notify_all()
+        try:
+            job()
+        finally:
+            with self._changed:
+                self._running[pool] -= 1
+                self._changed.notify_all()
 
     def drop(self, name: str) -> None:
         """Do as the base does, and take note of it."""
@@ -935,7 +967,7 @@ def test_a_poll_that_ends_while_the_clock_jumps_is_followed_by_the_next(
 
     def due_before_the_jump(*args: Any) -> datetime | None:
         due: datetime | None = next_poll(*args)
-        if not jumped:
+        if not jumped and threading.current_thread().name != "APScheduler":
             jumped.append(world.clock.now())
             world.clock.jump(-24 * HOUR)
             world.poller.clock_jumped()
@@ -947,6 +979,21 @@ def test_a_poll_that_ends_while_the_clock_jumps_is_followed_by_the_next(
     assert world.clock.now() < world.due() <= world.clock.now() + MINUTE
     world.advance(MINUTE)
     assert sum(world.polls().values()) > 1
+
+
+def test_a_poll_in_its_rhythm_sets_no_job_and_asks_nothing_else(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Polls that say what the one before has said cost neither a job nor a look at what is to be learnt."""
+    world.begin(world.bank())
+    world.advance(MINUTE)
+    polls = world.polls()["success"]
+    done: list[str] = []
+    for name in ("wants_lookback", "wants_names"):
+        monkeypatch.setattr(poll, name, lambda *_, name=name: done.append(name))
+    monkeypatch.setattr(world.timetable._scheduler, "add_job", lambda *_, **__: done.append("add_job"))  # noqa: SLF001
+    for _ in range(5):
+        world.advance(MINUTE)
+    assert world.polls() == {"success": polls + 5}
+    assert done == []
 
 
 def test_a_clock_that_was_set_forward_runs_what_is_late_once(world: World) -> None:

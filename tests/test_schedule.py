@@ -363,6 +363,7 @@ def test_a_clock_that_was_ahead_is_followed_by_a_poll_at_once() -> None:
 def timetable() -> Iterator[Timetable]:
     """Give a timetable that is stopped with the test."""
     table = Timetable()
+    table.start()
     yield table
     table.stop()
 
@@ -495,6 +496,80 @@ def test_a_job_that_fails_takes_no_other_with_it(timetable: Timetable, caplog: p
     assert "on purpose" in caplog.text
 
 
+def test_a_job_in_its_rhythm_is_set_once(timetable: Timetable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that asks for the instant at which it stands anyhow runs on, and the library is not told again."""
+    told: list[str] = []
+    add_job = timetable._scheduler.add_job  # noqa: SLF001
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        told.append(kwargs["id"])
+        return add_job(*args, **kwargs)
+
+    monkeypatch.setattr(timetable._scheduler, "add_job", counted)  # noqa: SLF001
+    dues, done = [now()], threading.Event()
+
+    def then(_now: datetime) -> datetime:
+        dues.append(now() + 0.05 * SECOND)
+        return dues[-1]
+
+    def job() -> None:
+        timetable.again_at("acme", dues[-1], "polls", job, then)
+        if len(dues) > 5:
+            done.set()
+
+    timetable.again_at("acme", dues[0], "polls", job, then)
+    assert done.wait(LONG_S)
+    assert told == ["acme"]
+
+
+def test_a_rhythm_is_left_for_another_instant(timetable: Timetable) -> None:
+    """A job that is set at another instant than the one it stands at runs at that, and only at that."""
+    ran: list[str] = []
+    timetable.again_at("acme", now() + HOUR, "polls", lambda: ran.append("old"), lambda _now: None)
+    timetable.again_at("acme", now(), "polls", lambda: ran.append("new"), lambda _now: None)
+    run_to_the_end(timetable)
+    assert ran == ["new"]
+    assert jobs_of(timetable) == set()
+
+
+@pytest.mark.parametrize("kind", ["raises", "past", "none"])
+def test_a_rhythm_that_has_no_next_instant_ends_no_other(
+    timetable: Timetable, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    """Where the next instant cannot be told, or is over, the job leaves, and can be set again at the same one."""
+
+    def then(at: datetime) -> datetime | None:
+        if kind == "raises":
+            raise RuntimeError("on purpose")
+        return at - HOUR if kind == "past" else None
+
+    runs, due = [0], now()
+
+    def job() -> None:
+        runs[0] += 1
+
+    for _ in range(2):
+        timetable.again_at("acme", due, "polls", job, then)
+        run_to_the_end(timetable)
+        assert jobs_of(timetable) == set()
+    assert runs == [2]
+    assert ("on purpose" in caplog.text) == (kind == "raises")
+
+
+def test_nothing_runs_before_the_start() -> None:
+    """What is due before the timetable is started runs then, and what was dropped meanwhile does not."""
+    timetable = Timetable()
+    ran = threading.Event()
+    timetable.at("acme", now(), "polls", ran.set)
+    timetable.at("other", now(), "polls", lambda: pytest.fail("was dropped"))
+    timetable.drop("other")
+    assert not ran.is_set()
+    timetable.start()
+    assert ran.wait(LONG_S)
+    run_to_the_end(timetable)
+    timetable.stop()
+
+
 def test_lookbacks_that_hang_hold_up_no_poll(timetable: Timetable) -> None:
     """With more lookbacks under way than there are threads for them, a poll still runs at once."""
     go_on, began = threading.Event(), threading.Semaphore(0)
@@ -558,6 +633,7 @@ def test_stop_does_not_wait_for_a_run_under_way() -> None:
     # Often, since a stop just when a job begins is the awkward one.
     for _ in range(50):
         timetable = Timetable()
+        timetable.start()
         began, go_on, ended = threading.Event(), threading.Event(), threading.Event()
 
         def job(table: Timetable, began: threading.Event, go_on: threading.Event, ended: threading.Event) -> None:
@@ -578,6 +654,7 @@ def test_stop_does_not_wait_for_a_run_under_way() -> None:
 def test_stop_starts_no_job_that_was_still_to_come() -> None:
     """Jobs that were due later never run after a stop."""
     timetable = Timetable()
+    timetable.start()
     ran = threading.Event()
     timetable.at("acme", now() + HOUR, "polls", ran.set)
     timetable.stop()

@@ -127,6 +127,8 @@ class _Work:
     learning: threading.Lock = field(default_factory=threading.Lock)
     told: set[str] = field(default_factory=set)
     """Causes of rejected rows that the log has."""
+    open_questions: bool = False
+    """Whether something is to be asked beside the polls, now or within the hour; to look at each poll costs much."""
     hold: datetime | None = None
     """Until when the API wants to be left alone, if the last poll was told so."""
 
@@ -206,23 +208,37 @@ class Poller:
 
     def _schedule(self, work: _Work, due: datetime) -> None:
         if self._store.update(work.customer, lambda state: replace(state, next_poll=due)):
-            self._timetable.at(work.job, due, "polls", lambda: self._poll(work))
+            self._poll_at(work, due)
+
+    def _poll_at(self, work: _Work, due: datetime) -> None:
+        def then(now: datetime) -> datetime | None:
+            return next_poll(work.customer, now, times.local_date(work.customer.zone, now))
+
+        self._timetable.again_at(work.job, due, "polls", lambda: self._poll(work), then)
 
     # A poll.
 
     def _poll(self, work: _Work) -> None:
-        jumps, began = self._jumps, self._store.moment()
-        day = times.local_date(work.customer.zone, began.wall)
-        with work.busy:
+        if not work.busy.acquire(blocking=False):
+            return  # that one sees to the next when it is done
+        try:
+            jumps, began = self._jumps, self._store.moment()
+            day = times.local_date(work.customer.zone, began.wall)
+            before = self._store.state(work.customer.name)
             state = self._poll_once(work, day, began)
+        finally:
+            work.busy.release()
         if state is None:
             # The customer has other settings by now, or none, and whoever found out found the work busy.
             work.session.close()
+            self._timetable.drop(work.job)
         elif state.next_poll:
-            self._timetable.at(work.job, state.next_poll, "polls", lambda: self._poll(work))
+            # Only now: a run that meanwhile found the work busy has left its instant, which is then set anew.
+            self._poll_at(work, state.next_poll)
             if self._jumps != jumps:
                 self._bring_forward(work)
-            if state.last_result not in _USELESS_TO_ASK and work.hold is None:
+            work.open_questions |= _brought_news(before, state)
+            if work.open_questions and state.last_result not in _USELESS_TO_ASK and work.hold is None:
                 self._learn_soon(work, state)
 
     def _poll_once(self, work: _Work, day: date, began: Moment) -> CustomerState | None:
@@ -236,7 +252,7 @@ class Poller:
         except Exception as error:
             # One customer's job ends here: it takes no other with it, and comes back.
             log.exception("unexpected fault", extra={"customer": work.customer.name})
-            self._timetable.at(work.job, began.wall + work.customer.interval, "polls", lambda: self._poll(work))
+            self._poll_at(work, began.wall + work.customer.interval)
             problem = PollError(Result.INVALID_RESPONSE, f"a fault of the exporter itself ({type(error).__name__})")
             return self._failed(work, day, began, problem)
 
@@ -300,7 +316,9 @@ class Poller:
 
     def _learn_soon(self, work: _Work, state: CustomerState) -> None:
         now = self._store.moment().wall
-        if (wants_lookback(state, now) or wants_names(state, now)) and not work.learning.locked():
+        wanted_at = [at for at in (now, now + ASK_AGAIN_AFTER) if wants_lookback(state, at) or wants_names(state, at)]
+        work.open_questions = bool(wanted_at)
+        if now in wanted_at and not work.learning.locked():
             self._timetable.at(f"{work.job} lookback", now, "lookups", lambda: self._learn(work))
 
     def _learn(self, work: _Work) -> None:
@@ -372,6 +390,12 @@ class Poller:
     def _tell(self, work: _Work, what: str, error: Exception) -> None:
         words = error.message if isinstance(error, PollError) else str(error)
         log.warning(what, extra={"customer": work.customer.name, "problem": work.lookup.redact(words)})
+
+
+def _brought_news(before: CustomerState | None, after: CustomerState) -> bool:
+    """Tell whether a poll may have changed what is to be asked beside it; most polls say what the last one did."""
+    results = {before.last_result if before else None, after.last_result}
+    return before is None or results != {Result.SUCCESS} or before.known is not after.known
 
 
 def _seconds(began: Moment, ended: Moment) -> float:

@@ -6,6 +6,7 @@ spread over the minute likewise.
 """
 
 import hashlib
+import logging
 import math
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -17,10 +18,15 @@ from zoneinfo import ZoneInfo
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.date import DateTrigger
 
 from vcc_exporter import times
 from vcc_exporter.config import Customer
+
+log = logging.getLogger(__name__)
+
+Pool = Literal["polls", "lookups"]
 
 POLLS_AT_ONCE: Final = 256
 """Polls under way at most, so that many that hang leave room. Threads are made when needed."""
@@ -101,8 +107,30 @@ def _grid(customer: Customer, after: datetime) -> datetime:
     return start + ((after - start) // customer.interval + 1) * customer.interval
 
 
+class _Rhythm(BaseTrigger):  # type: ignore[misc]
+    """When a job runs that stays in the timetable: the next time is found as it starts, in the scheduler's thread."""
+
+    def __init__(self, due: datetime, then: Callable[[datetime], datetime | None]) -> None:
+        self.due: datetime | None = due
+        self._then = then
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
+        """Return the instant that the job stands at; None takes it out."""
+        if previous_fire_time is not None and self.due and self.due <= now:
+            self.due = self._after(now)
+        return self.due
+
+    def _after(self, now: datetime) -> datetime | None:
+        try:
+            due = self._then(now)
+        except Exception:
+            log.exception("unexpected fault")  # which would end the scheduler's thread
+            return None
+        return due if due and due > now else None  # the library asks again until it is past now
+
+
 class Timetable:
-    """Runs jobs at instants of the wall clock, in a bounded pool of threads.
+    """Runs jobs at instants of the wall clock, in a bounded pool of threads, once it is started.
 
     A job whose instant is past runs at once, and once. Every method may be called from any thread.
     """
@@ -111,18 +139,44 @@ class Timetable:
         self._scheduler = BackgroundScheduler(
             timezone=UTC,
             executors={"polls": ThreadPoolExecutor(POLLS_AT_ONCE), "lookups": ThreadPoolExecutor(LOOKUPS_AT_ONCE)},
-            # A late job still runs. A name's next run is only set when the last one is over, and the library
-            # counts that one as running for a moment longer: a limit of 1 would lose the next.
+            # A late job still runs. A name's next run may be due when the last one is not yet over, and the
+            # library counts that one as running for a moment longer: a limit of 1 would lose the next.
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1000},
         )
+        self._rhythms: dict[str, _Rhythm] = {}
+
+    def start(self) -> None:
+        """Begin to run jobs. Those that were set before have cost nothing so far: nobody ran beside them."""
         self._scheduler.start()
 
-    def at(self, name: str, when: datetime, pool: Literal["polls", "lookups"], job: Callable[[], None]) -> None:
+    def at(self, name: str, when: datetime, pool: Pool, job: Callable[[], None]) -> None:
         """Run `job` at `when`, instead of what `name` stood for until now."""
-        self._scheduler.add_job(job, DateTrigger(when), id=name, name=name, executor=pool, replace_existing=True)
+        self._set(name, pool, job, DateTrigger(when))
+
+    def again_at(
+        self,
+        name: str,
+        when: datetime,
+        pool: Pool,
+        job: Callable[[], None],
+        then: Callable[[datetime], datetime | None],
+    ) -> None:
+        """Run `job` at `when`, then when `then` says, given the time at which it started, and so on.
+
+        Where `name` stands at that instant anyhow nothing is done, which is why it exists: to set a job takes a
+        tenth of a poll, most of it to wake the scheduler.
+        """
+        rhythm = self._rhythms.get(name)
+        if rhythm is None or rhythm.due != when:
+            rhythm = self._rhythms[name] = _Rhythm(when, then)
+            self._set(name, pool, job, rhythm)
+
+    def _set(self, name: str, pool: Pool, job: Callable[[], None], trigger: BaseTrigger) -> None:
+        self._scheduler.add_job(job, trigger, id=name, name=name, executor=pool, replace_existing=True)
 
     def drop(self, name: str) -> None:
         """Forget what `name` stands for; a run under way goes on."""
+        self._rhythms.pop(name, None)
         try:
             self._scheduler.remove_job(name)
         except JobLookupError:

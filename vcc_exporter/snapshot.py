@@ -101,9 +101,10 @@ class Known:
     """The day before which the last lookback that answered looked."""
 
     def with_rows(self, day: date, pairs: Iterable[Pair]) -> "Known":
-        """Return what is known after a good answer about `day`."""
+        """Return what is known after a good answer about `day`; this where it tells nothing new."""
         if day == self.day:
-            return replace(self, seen=self.seen.union(pairs))
+            seen = self.seen.union(pairs)
+            return self if seen == self.seen else replace(self, seen=seen)
         # A lookback that was asked after midnight has answered before the day's first poll, or has not yet.
         learnt = self.learnt if self.lookback_day == day else self.learnt | self.seen
         return replace(self, learnt=learnt, seen=frozenset(pairs), day=day)
