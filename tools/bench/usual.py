@@ -1,9 +1,10 @@
 """The usual way, as many would write it: requests, json, gauges that are set, the client library's own server.
 
-`python -m tools.bench.usual PORT page FILE` serves the samples of a page. `… PORT polls URL CUSTOMERS` polls all of
-them for each line that it reads, where others would sleep until the minute is over, and then prints one.
+`python -m tools.bench.usual PORT page FILE` serves the samples of a page. `… PORT polls URL CUSTOMERS` reads lines with
+a number and polls as many customers, one after the other, then prints a line; with the next it goes on behind them.
 """
 
+import itertools
 import sys
 import threading
 from datetime import UTC
@@ -31,8 +32,9 @@ def serve_page(file: str) -> None:
 def poll(url: str, customers: int) -> None:
     """Poll when told to, one customer after the other."""
     gauges = {s.key: Gauge(f.name, f.help, PAIR_LABELS) for s, f in zip(STATISTICS, DATA_FAMILIES, strict=True)}
-    for _ in sys.stdin:
-        for customer in (f"c{number:05}" for number in range(customers)):
+    names = itertools.cycle([f"c{number:05}" for number in range(customers)])
+    for line in sys.stdin:
+        for customer in itertools.islice(names, int(line)):
             day = f"{clock.now().astimezone(UTC):%Y%m%d}"
             query = f"from={day}&to={day}&dimensions=project,queue,date&manual_sla=30"
             answer = requests.get(f"{url}/v2/statistics/inbound?{query}", auth=(customer, "key"), timeout=10)
