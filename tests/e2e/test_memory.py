@@ -26,8 +26,8 @@ def test_memory_after_5000_polls_is_what_it_was_after_500(start_daemon: StartDae
 
     memory, threads, descriptors = after(500)
     memory_later, threads_later, descriptors_later = after(5000)
-    # Threads of the pool are made when needed and kept, so a few more may come, each with its malloc arena.
-    assert threads_later <= threads + 20
+    # Threads of the pool are made when needed and kept: on a slow machine two for each customer may be wanted at once.
+    assert threads_later <= threads + 2 * 25
     assert descriptors_later <= descriptors + 10
     assert memory_later < memory * 1.1 + 4 * 2**20
     assert daemon.stop() == 0
