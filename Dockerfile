@@ -14,9 +14,12 @@ RUN python -m venv --without-pip /opt/vcc-exporter
 # Dependencies change seldom, so they are a layer of their own.
 COPY requirements.txt ./
 RUN python -m pip --python /opt/vcc-exporter install --no-compile --require-hashes --only-binary :all: -r requirements.txt
+COPY requirements-build.txt ./
+RUN python -m pip install --no-compile --require-hashes --only-binary :all: -r requirements-build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY vcc_exporter vcc_exporter
-RUN python -m pip --python /opt/vcc-exporter install --no-compile --no-deps . \
+RUN python -m pip wheel --no-deps --no-build-isolation --wheel-dir wheel . \
+    && python -m pip --python /opt/vcc-exporter install --no-compile --no-deps wheel/*.whl \
     && python -m compileall -q --invalidation-mode unchecked-hash /opt/vcc-exporter/lib
 
 FROM python:${PYTHON}

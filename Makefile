@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 # What pip need not tell a newcomer.
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet install --require-hashes
 
-.PHONY: help venv demo stack test check unit bench lock pictures clean
+.PHONY: help venv demo stack test check unit bench audit sbom lock pictures clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -19,6 +19,8 @@ help:
 	@echo 'make unit   the tests alone; ARGS="-k midnight" chooses'
 	@echo 'make pictures   take the README'"'"'s pictures of the page anew'
 	@echo 'make bench  measure the exporter against its peers; ARGS=--help: the rest'
+	@echo 'make audit  ask for known vulnerabilities of all dependencies'
+	@echo 'make sbom   write sbom.cdx.json, what the exporter is made of (CycloneDX)'
 	@echo 'make lock   pin the newest versions of all dependencies (needs uv)'
 
 $(VENV)/run: requirements.txt
@@ -56,6 +58,21 @@ bench: $(VENV)/test
 	tools/install-parts bench
 	$(BIN)/python -m tools.bench $(ARGS)
 
+AUDIT := .venv-audit
+
+$(AUDIT)/done: requirements-audit.txt
+	$(PYTHON) tools/make_venv.py $(AUDIT)
+	$(AUDIT)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements-audit.txt
+	@touch $@
+
+audit: $(AUDIT)/done
+	$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off \
+		-r requirements.txt -r requirements-test.txt -r requirements-audit.txt
+
+sbom: $(AUDIT)/done
+	$(AUDIT)/bin/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application --output-reproducible \
+		--output-format JSON --output-file sbom.cdx.json requirements.txt
+
 pictures: $(VENV)/test
 	tools/install-parts tests
 	PYTHONPATH=tests:. $(BIN)/python tools/pictures.py
@@ -65,6 +82,8 @@ lock:
 		-o requirements.txt pyproject.toml
 	uv pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.11 --no-header \
 		-c requirements.txt -o requirements-test.txt pyproject.toml requirements-test.in
+	uv pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.11 --no-header \
+		-o requirements-audit.txt requirements-audit.in
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(AUDIT)

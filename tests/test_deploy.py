@@ -116,6 +116,7 @@ def test_no_layer_of_the_image_can_hold_a_secret(context: Path) -> None:
         "LICENSE",
         "README.md",
         "pyproject.toml",
+        "requirements-build.txt",
         "requirements.txt",
         "vcc_exporter",
     }

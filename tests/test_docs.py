@@ -5,6 +5,7 @@ import runpy
 import tomllib
 from collections import Counter
 from pathlib import Path
+from typing import Final
 
 import pytest
 from running import ROOT
@@ -89,9 +90,28 @@ def test_the_readmes_pictures_are_there_and_small() -> None:
         assert len(picture) < 150_000, path
 
 
+PINNED: Final = ("", "-test", "-audit", "-build")
+
+
+@pytest.mark.parametrize("kind", PINNED)
+def test_each_pin_has_its_hashes(kind: str) -> None:
+    """Every line of a file of requirements is one version of a package, and the hashes of its files."""
+    text = re.sub(r"#.*", "", (ROOT / f"requirements{kind}.txt").read_text()).replace("\\\n", " ")
+    pins = [line for line in text.splitlines() if line.strip()]
+    assert pins
+    for pin in pins:
+        assert re.fullmatch(r"[\w.\[\]-]+==\S+( ; .+?)?(\s+--hash=sha256:[0-9a-f]{64})+\s*", pin), pin[:80]
+
+
+def test_what_builds_the_package_is_what_is_pinned() -> None:
+    """The build's own requirement is the one that has hashes."""
+    (wanted,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    assert f"\n{wanted} " in (ROOT / "requirements-build.txt").read_text()
+
+
 def test_no_tracked_file_names_a_registry() -> None:
     """Installs use whatever registry the user has set up."""
-    for name in ("requirements.txt", "requirements-test.txt", "Makefile", "pyproject.toml", "Dockerfile"):
+    for name in (*(f"requirements{kind}.txt" for kind in PINNED), "Makefile", "pyproject.toml", "Dockerfile"):
         assert not re.search(
             r"--index-url|--extra-index-url|--find-links|https?://[^ ]*(pypi|pythonhosted)", (ROOT / name).read_text()
         )
