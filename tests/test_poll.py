@@ -1031,6 +1031,32 @@ def test_at_most_one_poll_of_a_customer_is_under_way(world: World) -> None:
     assert held.most == 1
 
 
+def test_a_poll_that_hangs_takes_no_thread_at_each_due_time_and_is_followed_by_the_next(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it hangs its customer has left the timetable; when it is done the next one comes as due."""
+    held, runs = Held(), [0]
+    begin = world.poller._poll  # noqa: SLF001
+
+    def counted(work: Any) -> None:
+        runs[0] += 1
+        begin(work)
+
+    monkeypatch.setattr(world.poller, "_poll", counted)
+    world.simulator.answer("bank", held)
+    world.configure(world.bank(poll={"timeout": "60s", "lookback": 0}))
+    world.advance(SOON, "lookups")
+    held.wait()
+    for _ in range(10):
+        world.advance(MINUTE, "lookups")
+    assert runs[0] <= 2
+    held.release.set()
+    world.timetable.settle("polls", "lookups")
+    for polls in (2, 3):
+        world.advance(MINUTE)
+        assert world.polls() == {"success": polls}
+
+
 # Faults of our own.
 
 

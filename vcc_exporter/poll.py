@@ -212,6 +212,8 @@ class Poller:
 
     def _poll_at(self, work: _Work, due: datetime) -> None:
         def then(now: datetime) -> datetime | None:
+            if work.busy.locked():
+                return None  # that poll sets the next when it is done; runs that find it busy would only take threads
             return next_poll(work.customer, now, times.local_date(work.customer.zone, now))
 
         self._timetable.again_at(work.job, due, "polls", lambda: self._poll(work), then)
