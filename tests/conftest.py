@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,24 @@ StartDaemon = Callable[..., Daemon]
 
 @pytest.fixture
 def start_daemon(tmp_path: Path) -> Iterator[StartDaemon]:
-    """Start the exporter on a config's text; further flags and environment as given. Ended with the test."""
+    """Start the exporter on a config's text; further flags and environment as given. Ended with the test.
+
+    `under` is a command that becomes the one behind it, such as `prlimit --nofile=64`.
+    """
     with ExitStack() as stack:
 
-        def start(config: str, *flags: str, env: Mapping[str, str] | None = None, addresses: int = 1) -> Daemon:
+        def start(
+            config: str,
+            *flags: str,
+            env: Mapping[str, str] | None = None,
+            addresses: int = 1,
+            under: Sequence[str] = (),
+        ) -> Daemon:
             path = tmp_path / "config.yaml"
             path.write_text(config)
             output = tmp_path / f"output-{len(list(tmp_path.glob('output-*')))}"
             default = [] if any(flag.startswith("--web.listen-address") for flag in flags) else [LOOPBACK]
-            command = [sys.executable, str(ROOT / "exporter.py"), f"--config.file={path}", *default, *flags]
+            command = [*under, sys.executable, str(ROOT / "exporter.py"), f"--config.file={path}", *default, *flags]
             with output.open("wb") as file:
                 process = subprocess.Popen(command, stdout=file, stderr=file, env={**os.environ, **(env or {})})  # noqa: S603
             daemon = Daemon(process, output)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -360,6 +361,62 @@ def test_only_the_schedulers_warnings_are_written_of_all_libraries(
 
 
 # Streams that are gone. Real processes, since an interpreter's last flush is part of the story.
+
+
+class Stuck(Lines):
+    """A stream that takes nothing until it is released."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.released = threading.Event(), threading.Event()
+
+    def write(self, text: str) -> None:
+        """Keep it, but only later."""
+        self.asked.set()
+        self.released.wait(60)
+        super().write(text)
+
+
+def test_lines_that_a_stuck_stream_cannot_take_are_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for it; a line in the place of those that lack says how many they are."""
+    stuck = Stuck()
+    monkeypatch.setattr(sys, "stderr", stuck)
+    monkeypatch.setattr(cli, "_MOST_LINES", 10)
+    with kept_logging():
+        cli._set_up_log("info", "logfmt")  # noqa: SLF001 - as above
+        log = logging.getLogger("vcc_exporter.test")
+        with cli._log_in_background():  # noqa: SLF001 - as above
+            log.info("line", extra={"number": 0})
+            assert stuck.asked.wait(60)
+            for number in range(1, 100):
+                log.info("line", extra={"number": number})
+            assert not stuck.text
+            stuck.released.set()
+            eventually(lambda: "number=10" in stuck.text, "the lines that waited")
+            log.info("afterwards")
+    lines = [read_logfmt(line) for line in stuck.text.splitlines()]
+    *kept, gap, last = lines
+    assert [int(line["number"]) for line in kept] == list(range(11)), "the one under way, and ten that waited"
+    assert (gap["level"], gap["msg"], gap["lines"]) == ("warning", "log lines were dropped", "89")
+    assert last["msg"] == "afterwards"
+
+
+def test_the_last_words_do_not_wait_for_a_stuck_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the process says at its end, and what threads still log, goes nowhere where the log is stuck."""
+    stuck = Stuck()
+    monkeypatch.setattr(sys, "stderr", stuck)
+    monkeypatch.setattr(cli, "_LAST_LINES_S", 0.1)
+    with kept_logging():
+        cli._set_up_log("info", "logfmt")  # noqa: SLF001 - as above
+        with cli._log_in_background():  # noqa: SLF001 - as above
+            logging.getLogger("vcc_exporter.test").info("line")
+            assert stuck.asked.wait(60)
+        ended = threading.Thread(target=cli._say, args=["the end"], daemon=True)  # noqa: SLF001 - as above
+        ended.start()
+        logging.getLogger("vcc_exporter.test").info("another")
+        ended.join(30)
+        assert not ended.is_alive()
+        stuck.released.set()
 
 
 def without(*variables: str) -> dict[str, str]:

@@ -1085,6 +1085,26 @@ def test_an_unexpected_fault_in_a_poll_is_survived(
     assert world.shown() == {("101", "1101"): 1}
 
 
+def test_a_poll_whose_outcome_cannot_be_stored_comes_back(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where there is no memory for the result, nor for the failure to store it, the next poll is made all the same."""
+
+    def broken(*_: object) -> CustomerState:
+        raise MemoryError
+
+    for name in ("with_answer", "with_failure"):
+        monkeypatch.setattr(f"vcc_exporter.poll.{name}", broken)
+    world.begin(world.bank())
+    assert world.polls() == {}
+    assert told(caplog, "unexpected fault")
+    monkeypatch.undo()
+    monkeypatch.setattr("apscheduler.schedulers.base.datetime", _LibraryTime(world.clock))
+    world.advance(MINUTE)
+    assert world.polls() == {"success": 1}
+    assert world.shown() == {("101", "1101"): 1}
+
+
 def test_an_unexpected_fault_in_a_lookback_is_survived(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,15 +1,19 @@
 """The command line: flags to calls, faults to exit status, log lines to stderr."""
 
 import argparse
+import io
 import json
 import logging
+import logging.handlers
 import os
+import queue
 import re
 import shlex
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -233,8 +237,9 @@ def _run(flags: Mapping[str, Any]) -> int:
             total_shards=flags["total-shards"],
         )
         try:
-            daemon.run(options)
-        except daemon.StartError as error:
+            with _log_in_background():
+                daemon.run(options)
+        except (daemon.StartError, daemon.BrokenError) as error:
             _say(f"vcc-exporter: {error}" if "\n" not in str(error) else str(error))
             return 1
     return 0
@@ -462,6 +467,65 @@ def _set_up_log(level: str, layout: str) -> None:
     logging.root.handlers = [handler]
     logging.root.setLevel(logging.WARNING)
     logging.getLogger("vcc_exporter").setLevel(level.upper())
+
+
+_MOST_LINES: Final = 10_000
+"""Lines that wait to be written, some megabytes at most: more than a config of thousands of faults has."""
+_LAST_LINES_S: Final = 1
+"""How long an end waits for lines still to be written; the contract gives 5 s in all."""
+
+
+class _Background(logging.handlers.QueueHandler):
+    """Leaves lines to another thread, and counts those that it can leave no more."""
+
+    def __init__(self, lines: "queue.Queue[str | None]") -> None:
+        super().__init__(lines)
+        self._lines = lines
+        self._dropped = 0
+
+    def prepare(self, record: logging.LogRecord) -> str:
+        return self.format(record)
+
+    def enqueue(self, record: Any) -> None:
+        """Add a line, behind one that says how many lack before it. The base class lets in one thread at a time."""
+        try:
+            if self._dropped:
+                facts = {"levelno": logging.WARNING, "levelname": "WARNING", "lines": self._dropped}
+                gap = logging.makeLogRecord({"name": __name__, "msg": "log lines were dropped", **facts})
+                self._lines.put_nowait(self.format(gap))
+                self._dropped = 0
+            self._lines.put_nowait(record)
+        except queue.Full:
+            self._dropped += 1
+
+
+@contextmanager
+def _log_in_background() -> Iterator[None]:
+    """Let another thread write the log, since a pipe that is full and that nobody reads must hold up nothing else."""
+    lines: queue.Queue[str | None] = queue.Queue(_MOST_LINES)
+    (direct,) = logging.root.handlers
+    background = _Background(lines)
+    background.setFormatter(direct.formatter)
+    background.filters = direct.filters
+    writer = threading.Thread(target=_write_lines, args=(lines,), name="log", daemon=True)
+    writer.start()
+    logging.root.handlers = [background]
+    try:
+        yield
+    finally:
+        logging.root.handlers = [direct]
+        with suppress(queue.Full):
+            lines.put(None, timeout=_LAST_LINES_S)
+        writer.join(_LAST_LINES_S)
+        if writer.is_alive():
+            # Whoever wrote or flushed from now on would hang like the writer, the end of the process with it.
+            logging.root.handlers = [logging.NullHandler()]
+            sys.stderr = io.StringIO()
+
+
+def _write_lines(lines: "queue.Queue[str | None]") -> None:
+    while (line := lines.get()) is not None:
+        _write(sys.stderr, line + "\n")
 
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}

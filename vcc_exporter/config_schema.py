@@ -5,6 +5,7 @@ The models are also the JSON Schema that editors use. A new key is one line here
 
 import difflib
 import re
+import struct
 from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 from typing import Annotated, Any, Final, Self, TypeVar
@@ -86,8 +87,13 @@ def _ratio(text: str) -> float:
 def _zone(text: str) -> ZoneInfo:
     try:
         return ZoneInfo(text)
-    except (OSError, ValueError, LookupError):
-        near = difflib.get_close_matches(text, available_timezones(), 1)
+    except (OSError, ValueError, LookupError, struct.error):
+        known = available_timezones()
+        if not known:
+            raise ValueError("there are no time zone data here: install tzdata") from None
+        if text in known:
+            raise ValueError("its time zone data here cannot be read: install tzdata anew") from None
+        near = difflib.get_close_matches(text, known, 1)
         raise ValueError(f"did you mean {near[0]!r}?" if near else "") from None
 
 

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import uvloop
@@ -70,14 +71,29 @@ class StartError(Exception):
     """A daemon that cannot start; the message says why, for whoever started it."""
 
 
+class BrokenError(Exception):
+    """A daemon that cannot go on; the message says why, for whoever started it."""
+
+
 def run(options: Options) -> None:
-    """Run until SIGTERM or SIGINT. Raises StartError."""
+    """Run until SIGTERM or SIGINT. Raises StartError, and BrokenError where a part of it has ended by a fault."""
     _fill_standard_streams()
     raise_descriptor_limit()
     _keep_memory_together()
     sys.setswitchinterval(_SWITCH_S)
     # Its writes take a page's parts as they are, where the standard library's loop would copy them.
-    uvloop.run(_Daemon(options, Clock()).run())
+    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    try:
+        runner.get_loop()  # or there would be a coroutine that nothing runs, which Python tells on stderr
+        runner.run(_Daemon(options, Clock()).run())
+    except (OSError, MemoryError, RuntimeError) as error:
+        # Descriptors, memory and threads, of which Python says the last by a RuntimeError.
+        log.critical("unexpected fault", exc_info=True)
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise BrokenError(f"the system does not give what it takes to run: {why or 'no memory'}") from None
+    finally:
+        with contextlib.suppress(RuntimeError):  # as where there is no thread for it: the process ends all the same
+            runner.close()
 
 
 def _fill_standard_streams() -> None:
@@ -123,6 +139,8 @@ class _Daemon:
         self._clock = clock
         self._stop = asyncio.Event()
         self._hangup = asyncio.Event()
+        self._broken = ""
+        """What has ended by a fault, if anything."""
         self._unpublished = threading.Event()
         """Set when nobody is to be served any more."""
         self._one_reload = asyncio.Lock()
@@ -138,6 +156,7 @@ class _Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._hangup.set)
+        threading.excepthook = partial(self._end_broken, loop)
 
         own = await self._begin()
         sockets = self._listen()
@@ -166,6 +185,16 @@ class _Daemon:
         self._unpublished.set()
         await asyncio.to_thread(self._poller.stop)
         await runner.cleanup()
+        if self._broken:
+            raise BrokenError(self._broken)
+
+    def _end_broken(self, loop: asyncio.AbstractEventLoop, ended: threading.ExceptHookArgs) -> None:
+        """End where a thread has ended by a fault: what goes on without its deadlines or its polls only looks alive."""
+        part = ended.thread.name if ended.thread else "a thread"
+        self._broken = f"a part of it ({part}) has ended by an unexpected fault: {ended.exc_type.__name__}"
+        loop.call_soon_threadsafe(self._stop.set)
+        if ended.exc_value:
+            log.critical("unexpected fault", exc_info=ended.exc_value, extra={"part": part})
 
     async def _begin(self) -> list[Customer]:
         try:

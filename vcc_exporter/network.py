@@ -61,9 +61,10 @@ class Network:
         self._lock = threading.Condition()
         self._watched: list[tuple[float, int, Deadline]] = []
         self._serial = itertools.count()
-        self._watcher: threading.Thread | None = None
         self._lookups: dict[str, Future[list[_Address]]] = {}
         self._contexts: dict[Path, tuple[object, ssl.SSLContext]] = {}
+        # At once: later the system may have no thread to give, and no request could be made.
+        threading.Thread(target=self._watch, name="deadlines", daemon=True).start()
 
     def left(self, deadline: Deadline) -> float:
         """Return the seconds that are left. Raises TimeoutError where none is."""
@@ -77,11 +78,7 @@ class Network:
         deadline = Deadline(self._clock.monotonic() + timeout_s, wire)
         with self._lock:
             heapq.heappush(self._watched, (deadline.at, next(self._serial), deadline))
-            if self._watcher is None:
-                watcher = threading.Thread(target=self._watch, name="deadlines", daemon=True)
-                watcher.start()
-                self._watcher = watcher
-            elif self._watched[0][2] is deadline:
+            if self._watched[0][2] is deadline:
                 self._lock.notify()
         return deadline
 
@@ -115,7 +112,10 @@ class Network:
             found = self._lookups.get(host)
             if found is None:
                 found = Future()
-                threading.Thread(target=self._resolve, args=(host, found), name="look-up", daemon=True).start()
+                try:
+                    threading.Thread(target=self._resolve, args=(host, found), name="look-up", daemon=True).start()
+                except RuntimeError:
+                    raise OSError("the system gives no thread to look up the name") from None
                 self._lookups[host] = found  # the thread takes it out again, which has to wait for the lock
         addresses = found.result(timeout_s)
         return [(*address[:4], (address[4][0], port, *address[4][2:])) for address in addresses]
@@ -123,7 +123,7 @@ class Network:
     def _resolve(self, host: str, found: Future[list[_Address]]) -> None:
         try:
             found.set_result(list(socket.getaddrinfo(host, None, 0, socket.SOCK_STREAM)))
-        except (OSError, UnicodeError) as error:
+        except (OSError, UnicodeError, MemoryError) as error:
             found.set_exception(error if isinstance(error, OSError) else OSError("the name cannot be looked up"))
         finally:
             with self._lock:

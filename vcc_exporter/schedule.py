@@ -9,13 +9,14 @@ import hashlib
 import logging
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from itertools import takewhile
 from typing import Final, Literal
 from zoneinfo import ZoneInfo
 
-from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.executors.pool import BasePoolExecutor
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
@@ -129,6 +130,16 @@ class _Rhythm(BaseTrigger):  # type: ignore[misc]
         return due if due and due > now else None  # the library asks again until it is past now
 
 
+class _Threads(BasePoolExecutor):  # type: ignore[misc] # the library has no types
+    """Threads that run jobs, as many as are needed up to a limit, and always one."""
+
+    def __init__(self, most: int) -> None:
+        pool = ThreadPoolExecutor(most)
+        # Where the system gives no more threads, one still runs the jobs that wait: without any they would be lost.
+        pool.submit(int)
+        super().__init__(pool)
+
+
 class Timetable:
     """Runs jobs at instants of the wall clock, in a bounded pool of threads, once it is started.
 
@@ -138,7 +149,7 @@ class Timetable:
     def __init__(self) -> None:
         self._scheduler = BackgroundScheduler(
             timezone=UTC,
-            executors={"polls": ThreadPoolExecutor(POLLS_AT_ONCE), "lookups": ThreadPoolExecutor(LOOKUPS_AT_ONCE)},
+            executors={"polls": _Threads(POLLS_AT_ONCE), "lookups": _Threads(LOOKUPS_AT_ONCE)},
             # A late job still runs. A name's next run may be due when the last one is not yet over, and the
             # library counts that one as running for a moment longer: a limit of 1 would lose the next.
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1000},
@@ -151,7 +162,8 @@ class Timetable:
 
     def at(self, name: str, when: datetime, pool: Pool, job: Callable[[], None]) -> None:
         """Run `job` at `when`, instead of what `name` stood for until now."""
-        self._set(name, pool, job, DateTrigger(when))
+        # Without a timezone the library would look for the machine's, and fail where it knows none of that name.
+        self._set(name, pool, job, DateTrigger(when, UTC))
 
     def again_at(
         self,

@@ -1,6 +1,7 @@
 """The web application: routes, negotiation, and what they answer. It knows no socket."""
 
 import asyncio
+import logging
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
@@ -11,6 +12,8 @@ from aiohttp import web
 from vcc_exporter.exposition import Body, Format
 from vcc_exporter.status_page import HEADERS, Surroundings, status_page
 from vcc_exporter.store import Store
+
+log = logging.getLogger(__name__)
 
 Reload = Callable[[], Awaitable[tuple[str, ...]]]
 """Loads the config again and returns what is wrong with it, nothing where all went well."""
@@ -113,6 +116,8 @@ async def _answer(request: web.Request, body: Body, headers: Mapping[str, str]) 
     except TimeoutError:
         if request.transport:
             request.transport.abort()
+    except ConnectionError:
+        log.debug("a client left before it had its answer", extra={"path": request.path})
     return response
 
 

@@ -1,74 +1,20 @@
 """The real process under a clock that is not today's: a midnight of a 25-hour day, and jumps."""
 
-import json
-import re
-import socket
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 from conftest import StartDaemon
+from dated import BUDAPEST, dated_api, dated_config, faketime, shown_day
 from running import Daemon, Samples, eventually, one
-from support import http_response, raw_server, read_request
-
-from vcc_exporter.times import day_start
-
-BUDAPEST = ZoneInfo("Europe/Budapest")
-DAY_START = "vcc_inbound_day_start_timestamp_seconds"
-VALUE = "vcc_inbound_answered_before_calls"
-
-
-def faketime(**settings: str) -> dict[str, str]:
-    """Return the environment in which a process sees another wall clock, and the true monotonic one."""
-    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
-    return {"LD_PRELOAD": str(library), "FAKETIME_DONT_FAKE_MONOTONIC": "1", "TZ": "UTC", **settings}
-
-
-def api(asked: list[tuple[str, str]]) -> Callable[[socket.socket], None]:
-    """Return an API whose number of calls on a day is the day's date, and which takes note of what it is asked."""
-
-    def handle(connection: socket.socket) -> None:
-        while head := read_request(connection):
-            days = re.search(rb"from=(\d+)&to=(\d+)", head)
-            rows = []
-            if days:
-                first, last = (day.decode() for day in days.groups())
-                asked.append((first, last))
-                rows = [{"projectid": 7, "queueid": 8, "date": int(last), "answered_before": int(last)}]
-            connection.sendall(http_response(json.dumps({"response": rows, "errors": []}).encode()))
-
-    return handle
-
-
-def config(port: int, stale_after: str = "5m") -> str:
-    """Return a config of one customer in Budapest."""
-    return (
-        f"poll: {{interval: 1s, stale_after: {stale_after}}}\ncustomers:\n"
-        f"  - {{name: acme, url: 'http://127.0.0.1:{port}', api_key: k, timezone: Europe/Budapest}}\n"
-    )
-
-
-def shown_day(page: Samples) -> int | None:
-    """Return the date that the page's value belongs to, after checking that it says so itself."""
-    value, start = (
-        one(page, VALUE, customer="acme"),
-        one(page, "vcc_inbound_day_start_timestamp_seconds", customer="acme"),
-    )
-    assert (value is None) == (start is None)
-    if value is None or start is None:
-        return None
-    day = datetime.strptime(f"{value:.0f}", "%Y%m%d").replace(tzinfo=UTC).date()
-    assert day_start(BUDAPEST, day).timestamp() == start
-    return int(value)
+from support import raw_server
 
 
 def test_a_midnight_after_a_day_of_25_hours_is_passed_without_a_false_number(start_daemon: StartDaemon) -> None:
     """Budapest's 25 October 2026 has 25 hours; no scrape shows its value after its end, and the next day's follows."""
     asked: list[tuple[str, str]] = []
-    with raw_server(api(asked)) as port:
+    with raw_server(dated_api(asked)) as port:
         # 22:59:52 UTC is 23:59:52 by a clock that was put back 21 hours before.
-        daemon = start_daemon(config(port), env=faketime(FAKETIME="@2026-10-25 22:59:52"))
+        daemon = start_daemon(dated_config(port), env=faketime(FAKETIME="@2026-10-25 22:59:52"))
         daemon.wait_for(lambda page: shown_day(page) == 20261025, "the value of the 25th")
         assert (
             one(daemon.page(), "vcc_inbound_day_start_timestamp_seconds")
@@ -100,8 +46,8 @@ def test_a_clock_that_jumps_does_no_harm(start_daemon: StartDaemon, tmp_path: Pa
     asked: list[tuple[str, str]] = []
     settings = {"FAKETIME_TIMESTAMP_FILE": str(offset), "FAKETIME_NO_CACHE": "1"}
     today = datetime.now(BUDAPEST).date()  # noqa: TID251 - the daemon's clock is this one, moved
-    with raw_server(api(asked)) as port:
-        daemon = start_daemon(config(port), env=faketime(**settings))
+    with raw_server(dated_api(asked)) as port:
+        daemon = start_daemon(dated_config(port), env=faketime(**settings))
         for days in (0, 1, -1):
             offset.with_suffix(".new").write_text(f"{days:+d}d")
             offset.with_suffix(".new").rename(offset)
