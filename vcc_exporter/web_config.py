@@ -257,10 +257,10 @@ def _rules(tree: LinedMap) -> _Broken:
 
 def _client_rules(tls: LinedMap) -> Iterator[tuple[str, str]]:
     authorities = [key for key in ("client_ca_file", "client_ca") if key in tls]
-    asks = tls.get("client_auth_type", "NoClientCert") != "NoClientCert"
+    asks = (named := tls.get("client_auth_type", "NoClientCert")) != "NoClientCert"
     if len(authorities) > 1:
         yield "client_ca", "expected either client_ca_file or client_ca, found both"
-    if asks and not authorities:
+    if asks and named in _CLIENTS and not authorities:
         # Go would take any certificate that some public authority has signed.
         yield "client_auth_type", "expected client_ca_file beside it, found none"
     for key in (*authorities, "client_allowed_sans"):
@@ -320,33 +320,23 @@ def _context(tls: TlsSection, folder: Path, contents: dict[str, bytes]) -> Conte
 def _load_certificate(context: Context, tls: TlsSection, folder: Path, contents: dict[str, bytes]) -> None:
     certificate = _content(folder, "cert_file", tls.cert_file, contents)
     key = _content(folder, "key_file", tls.key_file, contents)
-    for name, words in (("cert_file", b"CERTIFICATE-----"), ("key_file", b"PRIVATE KEY-----")):
-        if b"-----BEGIN " not in contents[name] or words not in contents[name]:
-            what = "a certificate" if name == "cert_file" else "a key"
-            raise _Unusable(
-                name, f"expected {what} as PEM in {certificate if name == 'cert_file' else key}, found none"
-            )
+    for name, path, what, begin in (
+        ("cert_file", certificate, "a certificate", rb"-----BEGIN (TRUSTED )?CERTIFICATE-----"),
+        ("key_file", key, "a key", rb"-----BEGIN ([A-Z]+ )*PRIVATE KEY-----"),
+    ):
+        if not re.search(begin, contents[name]):
+            raise _Unusable(name, f"expected {what} as PEM in {path}, found none")
+    if b"ENCRYPTED" in contents["key_file"]:
+        raise _Unusable("key_file", "expected a key without a passphrase, which nobody could type")
     try:
-        # Without the last one OpenSSL would ask at the terminal.
+        # Without the last one OpenSSL might ask at the terminal all the same.
         context.load_cert_chain(str(certificate), key, password=lambda: b"")
-    except ssl.SSLError as error:
-        raise _Unusable(
-            "key_file", _LOADING.get(error.reason or "", _reason(error, f"{certificate} and {key}"))
-        ) from None
-    except (OSError, ValueError):
-        raise _Unusable("key_file", f"{certificate} and {key} cannot be read as a certificate and its key") from None
-
-
-_LOADING: Final = {
-    "KEY_VALUES_MISMATCH": "expected the key of the certificate in cert_file, found another one",
-    "BAD_DECRYPT": "expected a key without a passphrase",
-    "BAD_PASSWORD_READ": "expected a key without a passphrase",
-}
-
-
-def _reason(error: ssl.SSLError, what: str) -> str:
-    words = (error.reason or "unreadable").replace("_", " ").lower()
-    return f"{what} cannot be used: OpenSSL says {words}"
+    except (OSError, ValueError) as error:  # that of TLS is such
+        reason = getattr(error, "reason", None)
+        if reason == "KEY_VALUES_MISMATCH":
+            raise _Unusable("key_file", "expected the key of the certificate in cert_file, found another one") from None
+        words = f": OpenSSL says {reason.replace('_', ' ').lower()}" if reason else ""
+        raise _Unusable("key_file", f"{certificate} and {key} are no certificate and its key{words}") from None
 
 
 def _load_authorities(context: Context, tls: TlsSection, folder: Path, contents: dict[str, bytes]) -> None:
@@ -354,7 +344,7 @@ def _load_authorities(context: Context, tls: TlsSection, folder: Path, contents:
     if tls.client_auth_type is ssl.CERT_NONE:
         return
     path = _content(folder, "client_ca_file", tls.client_ca_file, contents)
-    authorities = contents["client_ca_file"].decode("ascii", "replace") if path else tls.client_ca or ""
+    authorities = contents["client_ca_file"].decode("ascii", "ignore") if path else tls.client_ca or ""
     context.verify_mode = tls.client_auth_type
     # Whatever is in the file is trusted, as in Go, also an authority below another one.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
