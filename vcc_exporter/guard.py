@@ -95,7 +95,7 @@ def _rules(web_config: WebConfig, users: tuple[WebUser, ...], waiting: Iterable[
     missing = [user for user in users if user.name not in web_config.users]
     if missing:
         raise ConfigError(
-            [_fault(user, f"expected a user of {web_config.file}, which has none of it") for user in missing]
+            [_fault(user, f"expected a user of {web_config.file}, which has none of this name") for user in missing]
         )
     shares = {user.name: user.customers for user in users}
     return Rules(web_config, users, shares, frozenset(waiting) - shares.keys())
