@@ -267,7 +267,7 @@ class _Daemon:
         async with self._one_reload:
             pair = await asyncio.to_thread(self._load)
             if self._renewal and pair.reading:
-                self._renewal.note(pair.reading)
+                self._renewal.note(pair.reading, taken=not pair.faults)
             if not pair.faults:
                 # First who may see what: what comes with the config is not for those who are to see less from now on.
                 if self._guard and pair.rules:

@@ -36,10 +36,11 @@ class Renewal:
         """Look whether a file has changed; to be called every second or so, in any thread."""
         return self._watch.has_changed()
 
-    def note(self, reading: Reading) -> None:
-        """Take notice of a reading that somebody else has made, and told of."""
+    def note(self, reading: Reading, taken: bool) -> None:
+        """Take notice of a reading that somebody else has made and told of, and perhaps taken over."""
         self._watch.follow(reading.sources)
-        self._faults = reading.faults
+        if taken or reading.faults:  # else it is the config that was at fault
+            self._faults = reading.faults
 
     async def renew(self) -> None:
         """Read the web config and take it over; where it has a fault nothing changes. One call at a time."""
