@@ -135,9 +135,10 @@ class _Daemon:
         self._counts = 0, 0
         """How many customers are the shard's, and how many the config has."""
         self._guard: Guard | None = None
-        """None where there is no web config, nor is then a renewal of it."""
         self._renewal: Renewal | None = None
+        """Both None where there is no web config."""
         self._open_keys = frozenset[Path]()
+        """Key files that were warned of."""
         self._store = Store(clock, __version__)
         self._process = _process_registry()
         self._last_skew = self._skew()
@@ -158,7 +159,9 @@ class _Daemon:
         threading.Thread(
             target=self._store.keep_publishing, args=(self._unpublished,), name="page", daemon=True
         ).start()
-        runner = await self._serve(sockets, pair.rules)
+        rules = pair.rules
+        del pair  # with the customers of all other shards
+        runner = await self._serve(sockets, rules)
         # Not before: with thousands of customers, first polls would hold up what they are entered by.
         await asyncio.to_thread(timetable.start)
         turns = (
@@ -169,7 +172,7 @@ class _Daemon:
             self._watch_web_config,
         )
         duties = [asyncio.create_task(_again_and_again(turn)) for turn in turns]
-        scheme = "https" if pair.rules and pair.rules.web.context else "http"
+        scheme = "https" if rules and rules.web.context else "http"
         page = _page_url(scheme, *sockets[0].getsockname()[:2])
         log.info("started", extra={"version": __version__, **self._share(), "page": page})
         self._options.greet(page)
