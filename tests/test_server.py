@@ -303,6 +303,9 @@ def test_beyond_the_limit_the_longest_idle_make_room(served: Served) -> None:
         eventually(lambda: not is_open(clients[9]), "the oldest to be closed")
         assert not any(map(is_open, clients[1:9]))
         assert all(map(is_open, [clients[0], *clients[20:], *more]))
+        for _ in range(MOST_CONNECTIONS):
+            stack.enter_context(served.connect())
+        eventually(lambda: not is_open(clients[0]), "its turn to come as well")
         assert served.connections <= MOST_CONNECTIONS
 
 
