@@ -127,6 +127,7 @@ class _Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._house.forget(self)
+        self._link = None  # which leads back here: nothing but a search for garbage would find the two
         super().connection_lost(exc)
 
     def handle_error(
