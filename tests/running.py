@@ -21,6 +21,7 @@ from typing import Any, Final, TypeVar
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
+from vcc_exporter.guard import Guard
 from vcc_exporter.store import Store
 from vcc_exporter.web import Reload, application
 
@@ -189,15 +190,20 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(store: Store, path: str = "/metrics", reload: Reload | None = None, notice: str = "") -> Iterator[str]:
-    """Serve the application from a thread of its own; yields its address."""
+def serving(
+    store: Store, path: str = "/metrics", reload: Reload | None = None, notice: str = "", guard: Guard | None = None
+) -> Iterator[str]:
+    """Serve the application from a thread of its own, behind a guard if there is one; yields its address."""
     selector = selectors.DefaultSelector()
     loop = asyncio.SelectorEventLoop(selector)
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
 
     async def begin() -> tuple[web.AppRunner, int]:
-        runner = web.AppRunner(application(store, path, reload, lambda: notice))
+        app = application(store, path, reload, lambda: notice)
+        if guard:
+            app.middlewares.append(guard.admit)
+        runner = web.AppRunner(app)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         port: int = runner.addresses[0][1]

@@ -373,6 +373,24 @@ def test_every_key_has_its_meaning() -> None:
     assert (initech.interval, initech.lookback_days) == (timedelta(minutes=1), 0)
 
 
+def test_users_of_the_web_config_have_their_customers_and_their_line() -> None:
+    """Whether the web config has such users is for whoever reads both."""
+    users = config.load(GOOD / "every_key.yaml").web_users
+    assert [(user.name, sorted(user.customers)) for user in users] == [
+        ("acme-prom", ["acme"]),
+        ("office", ["acme", "globex"]),
+    ]
+    assert {(user.file, user.line) for user in users} == {
+        (str(GOOD / "every_key.yaml"), line)
+        for line in line_numbers(GOOD / "every_key.yaml", "  acme-prom:", "  office:")
+    }
+
+
+def line_numbers(path: Path, *begins: str) -> list[int]:
+    """Return the numbers of the lines that begin so."""
+    return [i for i, line in enumerate(path.read_text().splitlines(), 1) if line.startswith(begins)]
+
+
 @pytest.mark.parametrize(
     ("written", "read"),
     [

@@ -69,7 +69,6 @@ ELSEWHERE: Final = {
     "ALERTS": "Prometheus",
     "scrape_duration_seconds": "Prometheus",
     "scrape_samples_scraped": "Prometheus",
-    "vcc_exporter_web_config_last_reload_successful": "published with --web.config.file alone",
 }
 """Metrics that neither the vocabulary nor a rule file names, and who publishes them."""
 

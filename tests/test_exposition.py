@@ -71,6 +71,8 @@ UNHURRIED: Final = settings(deadline=None, suppress_health_check=[HealthCheck.to
 CLOCK: Final = SetClock()
 TODAY: Final = date(2026, 3, 11)
 EXPORTER: Final = Exporter("1.2.3", datetime(2026, 3, 11, 9, 0, tzinfo=UTC))
+ABOUT_ITSELF: Final = [f.name for f in EXPORTER_FAMILIES if "web_config" not in f.name]
+"""What an exporter without a web config says of itself."""
 
 Labels = tuple[tuple[str, str], ...]
 Sample = tuple[str, Labels, float]
@@ -144,6 +146,9 @@ def exporter_samples(family: Family, exporter: Exporter) -> Iterator[Sample]:
         yield family.name, (("version", exporter.version),), 1
     elif family.name == "vcc_exporter_config_last_reload_successful":
         yield family.name, (), exporter.config_is_good
+    elif family.name == "vcc_exporter_web_config_last_reload_successful":
+        if exporter.web_config_is_good is not None:
+            yield family.name, (), exporter.web_config_is_good
     else:
         yield family.name, (), exporter.config_loaded.timestamp()
 
@@ -326,13 +331,13 @@ def several_views(draw: st.DrawFn) -> list[list[View]]:
     return [views[first : first + cut] for first in range(0, len(views), cut)]
 
 
-@given(several_views(), st.booleans(), _INSTANTS)
+@given(several_views(), st.booleans(), st.sampled_from((None, True, False)), _INSTANTS)
 @settings(UNHURRIED, max_examples=100)
 def test_the_page_is_what_the_client_library_would_write(
-    by_block: list[list[View]], config_is_good: bool, config_loaded: datetime
+    by_block: list[list[View]], config_is_good: bool, web_config_is_good: bool | None, config_loaded: datetime
 ) -> None:
     """The page holds the same families, samples and metadata in the same order as the client library would write."""
-    exporter = Exporter("1.2.3", config_loaded, config_is_good)
+    exporter = Exporter("1.2.3", config_loaded, config_is_good, web_config_is_good)
     blocks = [make_block([render(said, None) for said in views]) for views in by_block]
     views = [said for views in by_block for said in views]
     page = page_of(blocks, exporter, OfTheProcess())
@@ -496,7 +501,7 @@ def test_a_page_without_customers_is_about_the_exporter_alone(chosen: Format) ->
     """Without customers or process metrics the page is whole all the same, plain and packed."""
     page = empty_page(EXPORTER)
     assert plain(page, chosen) == unpacked(page, chosen) == reference(chosen, [], EXPORTER)
-    assert [name for name, _, _ in parsed(chosen, plain(page, chosen))] == [f.name for f in EXPORTER_FAMILIES]
+    assert [name for name, _, _ in parsed(chosen, plain(page, chosen))] == ABOUT_ITSELF
 
 
 @pytest.mark.parametrize("chosen", Format)
@@ -517,7 +522,7 @@ def test_a_customer_that_was_never_polled_has_no_data_and_no_vcc_up(chosen: Form
         "vcc_polls_total",
         "vcc_poll_duration_seconds_count",
         "vcc_poll_duration_seconds_sum",
-        *(family.name for family in EXPORTER_FAMILIES),
+        *ABOUT_ITSELF,
     }
     assert b"vcc_up" not in text
     polls = [

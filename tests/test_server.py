@@ -125,13 +125,37 @@ def test_an_address_that_is_not_here_is_an_error_with_words(host: str) -> None:
 # A server with a few paths, in a loop of its own.
 
 
+class Held:
+    """A handler that answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.go = asyncio.Event()
+
+    async def answer(self, _request: web.Request) -> web.Response:
+        """Wait for that."""
+        self.count += 1
+        await self.go.wait()
+        return web.Response(text="held")
+
+
 class Served:
     """A running server."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, runner: web.AppRunner) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, runner: web.AppRunner, handler: Held) -> None:
         self._loop = loop
         self._runner = runner
         self._ended = False
+        self._handler = handler
+
+    @property
+    def held(self) -> int:
+        """Return how many requests were not answered at once."""
+        return self._handler.count
+
+    def release(self) -> None:
+        """Have them answered."""
+        self._loop.call_soon_threadsafe(self._handler.go.set)
 
     @property
     def port(self) -> int:
@@ -198,10 +222,12 @@ def served() -> Iterator[Served]:
     app = web.Application()
     app.router.add_get("/", hello)
     app.router.add_get("/big", big)
+    held = Held()
+    app.router.add_get("/held", held.answer)
     with loop_in_thread() as loop, ExitStack() as stack:
         sockets = [listen(Address("127.0.0.1", 0))]
         runner = asyncio.run_coroutine_threadsafe(serve(app, sockets), loop).result(30)
-        made = Served(loop, runner)
+        made = Served(loop, runner, held)
         stack.callback(made.end)
         yield made
 
@@ -243,26 +269,72 @@ def test_the_descriptor_limit_is_raised_as_far_as_it_goes() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def test_beyond_the_limit_a_request_is_told_to_come_back(served: Served) -> None:
-    """It gets a 503 and its connection is closed; when others have gone all is well again."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+@contextmanager
+def many_descriptors() -> Iterator[None]:
+    """Allow as many open files as may be for as long as a test wants them."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
     raise_descriptor_limit()
     try:
-        with ExitStack() as stack:
-            for _ in range(MOST_CONNECTIONS - 1):
-                stack.enter_context(served.connect())
-            eventually(lambda: served.connections >= MOST_CONNECTIONS - 1, "the connections to be open")
-            assert served.get("/") == HTTPStatus.OK
-            eventually(lambda: served.connections == MOST_CONNECTIONS - 1, "the last one to be closed")
-            stack.enter_context(served.connect())
-            one_more = stack.enter_context(served.connect())
-            eventually(lambda: served.connections > MOST_CONNECTIONS, "two more")
-            one_more.sendall(GET)
-            answer = read_all(one_more)
-        assert answer.startswith(b"HTTP/1.1 503 ")
-        eventually(lambda: served.get("/") == HTTPStatus.OK, "an answer")
+        yield
     finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def is_open(connection: socket.socket) -> bool:
+    """Tell whether the other side holds a connection, on which nothing was sent, still open."""
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) != b""
+    except BlockingIOError:
+        return True
+    except ConnectionResetError:
+        return False
+
+
+def test_beyond_the_limit_the_longest_idle_make_room(served: Served) -> None:
+    """The first that came are closed for the next, but for one that has asked for something since."""
+    with many_descriptors(), ExitStack() as stack:
+        clients = [stack.enter_context(served.connect()) for _ in range(MOST_CONNECTIONS)]
+        eventually(lambda: served.connections == MOST_CONNECTIONS, "the connections to be open")
+        clients[0].sendall(GET)
+        assert b"hello" in clients[0].recv(65536)
+        assert served.get("/") == HTTPStatus.OK
+        more = [stack.enter_context(served.connect()) for _ in range(9)]
+        eventually(lambda: not is_open(clients[9]), "the oldest to be closed")
+        assert not any(map(is_open, clients[1:9]))
+        assert all(map(is_open, [clients[0], *clients[20:], *more]))
+        for _ in range(MOST_CONNECTIONS):
+            stack.enter_context(served.connect())
+        # Well before it would be closed for its silence.
+        eventually(lambda: not is_open(clients[0]), "its turn to come as well", timeout_s=12)
+        assert served.connections <= MOST_CONNECTIONS
+
+
+def test_a_request_under_way_is_dropped_for_nobody(served: Served) -> None:
+    """A client that reads slowly gets its answer to the end, however many come and say nothing."""
+    with many_descriptors(), ExitStack() as stack:
+        reader = stack.enter_context(served.connect())
+        reader.sendall(b"GET /held HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        eventually(lambda: served.held, "the request to be under way")
+        for _ in range(2 * MOST_CONNECTIONS):
+            stack.enter_context(served.connect())
+        assert served.get("/") == HTTPStatus.OK
+        served.release()
+        assert read_all(reader).endswith(b"held")
+
+
+def test_where_all_are_busy_the_newest_is_closed(served: Served) -> None:
+    """Nobody is cut off, and room is there again as soon as somebody has an answer."""
+    with many_descriptors(), ExitStack() as stack:
+        readers = [stack.enter_context(served.connect()) for _ in range(MOST_CONNECTIONS)]
+        for reader in readers:
+            reader.sendall(b"GET /held HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        eventually(lambda: served.held == MOST_CONNECTIONS, "all to be busy")
+        late = stack.enter_context(served.connect())
+        assert read_all(late) == b""
+        served.release()
+        assert all(read_all(reader).endswith(b"held") for reader in readers)
+        eventually(lambda: served.get("/") == HTTPStatus.OK, "an answer")
 
 
 def drip(connection: socket.socket, stop: threading.Event) -> None:

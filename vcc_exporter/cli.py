@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from vcc_exporter import __version__, backfill, config, daemon, discover, oneshot
-from vcc_exporter.client import KeyUnreadableError, read_key
+from vcc_exporter.client import KeyUnreadableError, read_key, readable_by_all
+from vcc_exporter.guard import read_pair
 from vcc_exporter.oneshot import counted
 from vcc_exporter.server import parse_address
 from vcc_exporter.times import Clock
@@ -111,6 +112,12 @@ FLAGS: Final = (
         repeatable=True,
     ),
     Flag("--web.telemetry-path", "/metrics", "the path of the metrics", read=check_telemetry_path),
+    Flag(
+        "--web.config.file",
+        None,
+        "a file with TLS, users and headers in the format of Prometheus's exporter-toolkit; docs/web-config.md",
+        ("run", "check-config"),
+    ),
     Flag("--web.enable-lifecycle", False, "allow POST /-/reload"),
     Flag("--shard", "0", "the number of a shard, from 0; poll and serve only its customers", read=_whole_number),
     Flag("--total-shards", "1", "a number of shards, the same for each of them", read=_whole_number),
@@ -233,6 +240,7 @@ def _run(flags: Mapping[str, Any]) -> int:
             addresses=tuple(flags["web.listen-address"]),
             telemetry_path=flags["web.telemetry-path"],
             lifecycle=flags["web.enable-lifecycle"],
+            web_config=_web_config(flags),
             shard=flags["shard"],
             total_shards=flags["total-shards"],
         )
@@ -310,9 +318,11 @@ Your own call centre: README.md. Ctrl-C ends this.
 
 
 def _check_config(flags: Mapping[str, Any]) -> int:
-    customers = _customers(flags)
-    if not customers:
+    pair = read_pair(lambda: config.load(Path(flags["config.file"])), _web_config(flags))
+    if pair.config is None or pair.faults:
+        _say("\n".join(map(str, pair.faults)))
         return 1
+    customers = pair.config.customers
     if flags["online"]:
         return _check_online(flags["config.file"], customers)
     file, warnings = flags["config.file"], list(_warnings(customers))
@@ -322,6 +332,10 @@ def _check_config(flags: Mapping[str, Any]) -> int:
     projects = sum(len(customer.listed) for customer in customers)
     _tell(f"{file}: {good}: {counted(len(customers), 'customer')}, {counted(projects, 'project')} listed\n")
     return 0
+
+
+def _web_config(flags: Mapping[str, Any]) -> Path | None:
+    return Path(flags["web.config.file"]) if flags["web.config.file"] else None
 
 
 def _customers(flags: Mapping[str, Any]) -> tuple[config.Customer, ...]:
@@ -339,6 +353,8 @@ def _warnings(customers: tuple[config.Customer, ...]) -> Iterator[str]:
             read_key(customer.key)
         except KeyUnreadableError as error:
             yield f"customer {customer.name!r} would not be polled: {error}"
+        if readable_by_all(customer.key):
+            yield f"customer {customer.name!r}: every user of this machine can read the file {customer.key.file}"
         if customer.ca_file and not customer.ca_file.is_file():
             yield f"customer {customer.name!r} would not be polled: no file {customer.ca_file}"
 

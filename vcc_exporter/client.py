@@ -121,6 +121,17 @@ def _read_key_file(source: KeySource) -> str:
         raise KeyUnreadableError(f"the file {source.file} is no UTF-8 text") from None
 
 
+def readable_by_all(source: KeySource) -> bool:
+    """Tell whether every user of the machine may read a key file, by its mode alone.
+
+    A group may: it is how a service, or a pod that runs as nobody, gets at a key of root's.
+    """
+    try:
+        return source.file is not None and bool(source.file.stat().st_mode & stat.S_IROTH)
+    except (OSError, ValueError):
+        return False  # what is wrong with it is told where it is read
+
+
 class Session:
     """One customer's connection to the API, and the key as it was last read.
 

@@ -23,14 +23,15 @@ from vcc_exporter.config_schema import (
     ConfigFile,
     CustomerSection,
     PollSection,
-    Section,
     TargetsSection,
 )
+from vcc_exporter.schema_faults import Shape, nearest, schema_faults, spell
 from vcc_exporter.yaml_lines import ConfigError, Fault, LinedMap, line_of, read
 
 VENDOR_URL: Final = "https://{subdomain}.asp.virtual-call-center.eu"
 SHORTEST_STALE_AFTER: Final = timedelta(minutes=5)
 _DAY: Final = timedelta(days=1)
+_SHAPE: Final = Shape(SECTIONS, SECRET_KEYS)
 
 # What the rest of the program sees.
 
@@ -110,78 +111,22 @@ class Customer:
 
 
 @dataclass(frozen=True, slots=True)
+class WebUser:
+    """One user of the web config who sees some customers and no other."""
+
+    name: str
+    customers: frozenset[str]
+    file: str
+    line: int
+    """Where the config says so."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """A whole config, checked."""
 
     customers: tuple[Customer, ...]
-
-
-# Faults, in words.
-
-
-def _spell(path: tuple[str | int, ...]) -> str:
-    words = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
-    return words if words.isprintable() else repr(words)
-
-
-def _found(value: Any, path: tuple[str | int, ...]) -> str:
-    if isinstance(value, dict):
-        return "a mapping" if value else "an empty mapping"
-    if isinstance(value, list):
-        return "a list" if value else "an empty list"
-    if value is None:
-        return "nothing"
-    if _is_secret(path):
-        return "something else (not shown)"
-    return repr(value if len(value) <= 60 else value[:60] + "…")  # noqa: PLR2004
-
-
-def _is_secret(path: tuple[str | int, ...]) -> bool:
-    return not SECRET_KEYS.isdisjoint(map(str, path))
-
-
-def _schema_faults(file: str, tree: Any, error: ValidationError) -> Iterator[Fault]:
-    items = error.errors(include_url=False)
-    unknown = [item["loc"] for item in items if item["type"] == "extra_forbidden"]
-    # What an unknown key was to be is not missing as well.
-    meant = {(*path[:-1], near) for path in unknown if (near := _nearest(str(path[-1]), _section(path)))}
-    for item in items:
-        if item["type"] == "missing" and item["loc"] in meant:
-            continue
-        # Behind the key of a dict that is itself at fault, the library says so.
-        at_key = item["loc"][-1:] == ("[key]",) and item["type"] != "extra_forbidden"
-        path = item["loc"][:-1] if at_key else item["loc"]
-        if item["type"] == "extra_forbidden":
-            message = _unknown_key(path)
-        elif item["type"] in {"missing", "empty"}:
-            field_ = _section(path).model_fields[str(path[-1])]
-            message = f"{'missing' if item['type'] == 'missing' else 'no value'}; expected {field_.description}"
-        else:
-            context = item.get("ctx", {})
-            expected = context.get("expected") or _EXPECTED.get(item["type"], "a mapping")
-            detail = f"; {context['detail']}" if context.get("detail") else ""
-            found = "" if detail and _is_secret(path) else f", found {_found(item['input'], path)}"
-            message = f"expected {expected}{found}{detail}"
-        yield Fault(file, line_of(tree, path), _spell(path), message)
-
-
-_EXPECTED: Final = {"list_type": "a list", "too_short": "at least one item"}
-
-
-def _section(path: tuple[str | int, ...]) -> type[Section]:
-    names = [step for step in path[:-1] if isinstance(step, str)]
-    return SECTIONS[names[-1] if names else ""]
-
-
-def _unknown_key(path: tuple[str | int, ...]) -> str:
-    section = _section(path)
-    near = _nearest(str(path[-1]), section)
-    hint = f"did you mean {near!r}?" if near else f"expected one of {', '.join(section.model_fields)}"
-    return f"unknown key; {hint}"
-
-
-def _nearest(key: str, section: type[Section]) -> str | None:
-    return next(iter(difflib.get_close_matches(key, list(section.model_fields), 1)), None)
+    web_users: tuple[WebUser, ...] = ()
 
 
 # Rules that span several keys. They look at the tree, so that they speak even where a value is wrong.
@@ -194,7 +139,7 @@ def _mappings(tree: Any, key: str) -> list[tuple[int, LinedMap]]:
 
 def _rule_faults(file: str, tree: Any) -> Iterator[Fault]:
     def fault(path: tuple[str | int, ...], message: str) -> Fault:
-        return Fault(file, line_of(tree, path), _spell(path), message)
+        return Fault(file, line_of(tree, path), spell(path), message)
 
     yield from (fault(*twice) for twice in _twice(tree, "customers", "name", ()))
     defaults = tree.get("poll") if isinstance(tree, LinedMap) else None
@@ -203,6 +148,7 @@ def _rule_faults(file: str, tree: Any) -> Iterator[Fault]:
         yield from (fault(*twice) for twice in _twice(customer, "projects", "id", path))
         yield from (fault((*path, *where), message) for rule in _RULES for where, message in rule(customer))
         yield from (fault(*broken) for broken in _stale(defaults, customer, path))
+    yield from (fault(*broken) for broken in _shares(tree))
 
 
 def _twice(
@@ -233,7 +179,7 @@ _KEY_SOURCES: Final = ("api_key", "api_key_file", "api_key_env")
 def _one_key(customer: LinedMap) -> _Broken:
     given = [key for key in _KEY_SOURCES if key in customer]
     unknown = [key for key in customer if key not in CustomerSection.model_fields]
-    if not given and any(_nearest(key, CustomerSection) in _KEY_SOURCES for key in unknown):
+    if not given and any(nearest(key, CustomerSection) in _KEY_SOURCES for key in unknown):
         return  # told already, as an unknown key
     if len(given) != 1:
         found = " and ".join(given) or "none"
@@ -297,6 +243,20 @@ def _holidays_need_hours(customer: LinedMap) -> _Broken:
     anywhere = "hours" in customer or any("hours" in project for _, project in _mappings(customer, "projects"))
     if "holidays" in customer and not anywhere:
         yield ("holidays",), "expected hours beside holidays, found none"
+
+
+def _shares(tree: Any) -> _Broken:
+    """Find who is to see customers that are none, or one twice. Returns whole paths."""
+    users = tree.get("web_users") if isinstance(tree, LinedMap) else None
+    known = [item.get("name") for _, item in _mappings(tree, "customers")]
+    for user, names in users.items() if isinstance(users, LinedMap) else ():
+        for i, name in enumerate(names) if isinstance(names, list) else ():
+            if isinstance(name, str) and name not in known:
+                near = difflib.get_close_matches(name, filter(None, known), 1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                yield ("web_users", user, i), f"expected the name of a customer, found {name!r}{hint}"
+            elif name in names[:i]:
+                yield ("web_users", user, i), f"expected each customer once, found {name!r} again"
 
 
 _RULES: Final = (_one_key, _one_rhythm, _account, _teams_once, _queues_once, _days_once, _holidays_need_hours)
@@ -409,10 +369,14 @@ def parse(text: str, file: str, folder: Path) -> Config:
     try:
         whole = ConfigFile.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError([*faults, *_schema_faults(file, tree, error)]) from None
+        raise ConfigError([*faults, *schema_faults(file, tree, error, _SHAPE)]) from None
     if faults:
         raise ConfigError(faults)
-    return Config(tuple(_customer(section, whole.poll, folder) for section in whole.customers))
+    users = tuple(
+        WebUser(name, frozenset(names), file, line_of(tree, ("web_users", name)))
+        for name, names in (whole.web_users or {}).items()
+    )
+    return Config(tuple(_customer(section, whole.poll, folder) for section in whole.customers), users)
 
 
 def load(path: Path) -> Config:

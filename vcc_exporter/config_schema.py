@@ -24,19 +24,24 @@ LONGEST_LOOKBACK: Final = timedelta(days=30)
 # Scalars. Each reads a string as it stands in the file and says what it expects.
 
 
-class _UnexpectedError(PydanticCustomError):
+class UnexpectedError(PydanticCustomError):
+    """Something else was expected."""
+
     def __new__(cls, expected: str, detail: str = "") -> Self:
+        """Say what was expected, and perhaps what is wrong with what was found; no secret."""
         return super().__new__(cls, "expected", "{expected}", {"expected": expected, "detail": detail})
 
 
-def _scalar(read: Callable[[str], T], expected: str) -> BeforeValidator:
+def scalar(read: Callable[[str], T], expected: str) -> BeforeValidator:
+    """Read a string as it stands in the file. `read` raises ValueError for what it cannot read."""
+
     def validate(value: Any) -> T:
         if not isinstance(value, str):
-            raise _UnexpectedError(expected)
+            raise UnexpectedError(expected)
         try:
             return read(value)
         except ValueError as error:
-            raise _UnexpectedError(expected, str(error) if read in _EXPLAIN else "") from None
+            raise UnexpectedError(expected, str(error) if read in _EXPLAIN else "") from None
 
     return BeforeValidator(validate)
 
@@ -62,7 +67,8 @@ def _duration(
     return read
 
 
-def _text(text: str) -> str:
+def printable(text: str) -> str:
+    """Return one line of text. Raises ValueError."""
     if not text.strip() or not text.isprintable():
         raise ValueError(text)
     return text
@@ -153,57 +159,57 @@ _RATIO_SCHEMA: Final = {
 _DAY: Final = timedelta(days=1)
 _FOREVER: Final = timedelta(days=3650)
 
-_Text = Annotated[str, _scalar(_text, "one line of printable text"), WithJsonSchema(_STRING)]
+Text = Annotated[str, scalar(printable, "one line of printable text"), WithJsonSchema(_STRING)]
 _Interval = Annotated[
     timedelta,
-    _scalar(_duration(timedelta(milliseconds=100), _FOREVER), "a duration from 100ms to 10y, such as 30s, 1m or 1h30m"),
+    scalar(_duration(timedelta(milliseconds=100), _FOREVER), "a duration from 100ms to 10y, such as 30s, 1m or 1h30m"),
     WithJsonSchema(_DURATION_SCHEMA),
 ]
 _Lookback = Annotated[
     timedelta,
-    _scalar(_duration(timedelta(), LONGEST_LOOKBACK, _DAY), "whole days from 0 to 30d"),
+    scalar(_duration(timedelta(), LONGEST_LOOKBACK, _DAY), "whole days from 0 to 30d"),
     WithJsonSchema(_DURATION_SCHEMA),
 ]
 _Sla = Annotated[
     int,
-    _scalar(_whole(1, 86_400), "whole seconds, from 1 to 86400"),
+    scalar(_whole(1, 86_400), "whole seconds, from 1 to 86400"),
     WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 86_400}),
 ]
 _Count = Annotated[
-    int, _scalar(_whole(0, 10**9), "a whole number, 0 or more"), WithJsonSchema({"type": "integer", "minimum": 0})
+    int, scalar(_whole(0, 10**9), "a whole number, 0 or more"), WithJsonSchema({"type": "integer", "minimum": 0})
 ]
 _Id = Annotated[
     int,
-    _scalar(_whole(0, 2**53 - 1), "an id, a whole number, 0 or more"),
+    scalar(_whole(0, 2**53 - 1), "an id, a whole number, 0 or more"),
     WithJsonSchema({"type": "integer", "minimum": 0}),
 ]
-_QueueId = Annotated[int, _scalar(_whole(-1, 2**53 - 1), "a queue's id, a whole number, -1 or more")]
+_QueueId = Annotated[int, scalar(_whole(-1, 2**53 - 1), "a queue's id, a whole number, -1 or more")]
 _Ratio = Annotated[
-    float, _scalar(_ratio, "a percentage such as 80%, or a part from 0 to 1"), WithJsonSchema(_RATIO_SCHEMA)
+    float, scalar(_ratio, "a percentage such as 80%, or a part from 0 to 1"), WithJsonSchema(_RATIO_SCHEMA)
 ]
-_Bool = Annotated[bool, _scalar(_boolean, "true or false"), WithJsonSchema({"type": "boolean"})]
+Bool = Annotated[bool, scalar(_boolean, "true or false"), WithJsonSchema({"type": "boolean"})]
 _Zone = Annotated[
-    ZoneInfo, _scalar(_zone, "a timezone's name such as Europe/Budapest"), WithJsonSchema({"type": "string"})
+    ZoneInfo, scalar(_zone, "a timezone's name such as Europe/Budapest"), WithJsonSchema({"type": "string"})
 ]
 _Cron = Annotated[
     str,
-    _scalar(times.parse_crontab, "a crontab schedule of five fields such as '* 7-20 * * mon-fri'"),
+    scalar(times.parse_crontab, "a crontab schedule of five fields such as '* 7-20 * * mon-fri'"),
     WithJsonSchema({"type": "string"}),
 ]
 _Url = Annotated[
-    str, _scalar(_url, "an address such as https://acme.asp.virtual-call-center.eu"), WithJsonSchema({"type": "string"})
+    str, scalar(_url, "an address such as https://acme.asp.virtual-call-center.eu"), WithJsonSchema({"type": "string"})
 ]
 _ProxyUrl = Annotated[
-    str, _scalar(_proxy_url, "a proxy's address such as http://proxy:3128"), WithJsonSchema({"type": "string"})
+    str, scalar(_proxy_url, "a proxy's address such as http://proxy:3128"), WithJsonSchema({"type": "string"})
 ]
 _Holiday = Annotated[
     str | date,
-    _scalar(_holiday, "a country code such as HU, or a date such as 2026-12-24"),
+    scalar(_holiday, "a country code such as HU, or a date such as 2026-12-24"),
     WithJsonSchema({"type": "string"}),
 ]
 _LabelName = Annotated[
     str,
-    _scalar(
+    scalar(
         lambda text: (
             text
             if re.fullmatch(r"(?!__)[a-zA-Z_]\w*", text, re.ASCII) and text not in _OWN_LABELS
@@ -223,19 +229,19 @@ def _spans(value: Any) -> Any:
             spans.append(times.parse_span(text))
         except (ValueError, TypeError, AttributeError):
             detail = f"{text!r} in it is none" if isinstance(value, list) and isinstance(text, str) else ""
-            raise _UnexpectedError("hours such as 08:00-18:00, or a list of them", detail) from None
+            raise UnexpectedError("hours such as 08:00-18:00, or a list of them", detail) from None
     return tuple(spans)
 
 
 _Weekdays = Annotated[
     tuple[int, ...],
-    _scalar(lambda text: tuple(times.parse_weekdays(text)), "weekdays such as mon-fri or sat,sun"),
+    scalar(lambda text: tuple(times.parse_weekdays(text)), "weekdays such as mon-fri or sat,sun"),
 ]
 
 
 def _hours(value: Any) -> Any:
     if not isinstance(value, dict) or not value:
-        raise _UnexpectedError(
+        raise UnexpectedError(
             "opening hours by weekday, such as {mon-fri: 08:00-18:00, sat: [09:00-12:00, 13:00-15:00]}"
         )
     return value
@@ -301,28 +307,28 @@ class ProjectSection(Section):
     """One project of a customer."""
 
     id: _Id = Field(description="the API's project id")
-    name: _Text | None = Field(None, description="the project's name on every series; default: the API's")
+    name: Text | None = Field(None, description="the project's name on every series; default: the API's")
     sla: _Sla | None = Field(None, description="the threshold in seconds; default: the customer's")
     targets: TargetsSection | None = Field(None, description="what was promised; key by key, default: the customer's")
     hours: _Hours | None = Field(None, description="when callers are expected; default: the customer's")
     queues: (
-        Annotated[dict[_QueueId, _Text], WithJsonSchema({"type": "object", "additionalProperties": _STRING})] | None
+        Annotated[dict[_QueueId, Text], WithJsonSchema({"type": "object", "additionalProperties": _STRING})] | None
     ) = Field(None, description="names for queue ids; default: the id")
 
 
 class CustomerSection(Section):
     """One customer of VCC Live."""
 
-    name: _Text = Field(description="the customer's name on every series; must be unique")
-    subdomain: _Text | None = Field(
+    name: Text = Field(description="the customer's name on every series; must be unique")
+    subdomain: Text | None = Field(
         None, description="the account, which is also the user of its credentials; default: name"
     )
     url: _Url | None = Field(None, description="the API's address; default: made from subdomain")
     proxy_url: _ProxyUrl | None = Field(None, description="a proxy; default: the environment's")
-    ca_file: _Text | None = Field(None, description="trusted certificates; default: the environment's")
-    api_key: _Text | None = Field(None, description="the API key; better in a file")
-    api_key_file: _Text | None = Field(None, description="a file that holds the API key")
-    api_key_env: _Text | None = Field(None, description="an environment variable that holds the API key")
+    ca_file: Text | None = Field(None, description="trusted certificates; default: the environment's")
+    api_key: Text | None = Field(None, description="the API key; better in a file")
+    api_key_file: Text | None = Field(None, description="a file that holds the API key")
+    api_key_env: Text | None = Field(None, description="an environment variable that holds the API key")
     timezone: _Zone = Field(description="what 'today' means, a timezone's name such as Europe/Budapest")
     sla: _Sla | None = Field(None, description="the threshold in seconds; default 30, the API's own")
     targets: TargetsSection | None = Field(None, description="what was promised")
@@ -331,13 +337,13 @@ class CustomerSection(Section):
     hours: _Hours | None = Field(None, description="when callers are expected; default: unknown")
     holidays: list[_Holiday] | None = Field(None, description="days without hours: country codes or dates")
     labels: (
-        Annotated[dict[_LabelName, _Text], WithJsonSchema({"type": "object", "additionalProperties": _STRING})] | None
+        Annotated[dict[_LabelName, Text], WithJsonSchema({"type": "object", "additionalProperties": _STRING})] | None
     ) = Field(None, description="free labels of vcc_customer_info")
     poll: PollSection | None = Field(None, description="this customer's own poll settings")
     projects: Annotated[list[ProjectSection], Field(min_length=1)] | None = Field(
         None, description="these projects and no other; default: every project that the key can see"
     )
-    other_projects: _Bool = Field(False, description="with projects: show those that are not listed, too")
+    other_projects: Bool = Field(False, description="with projects: show those that are not listed, too")
 
 
 class ConfigFile(Section):
@@ -345,6 +351,20 @@ class ConfigFile(Section):
 
     poll: PollSection | None = Field(None, description="defaults for all customers")
     customers: Annotated[list[CustomerSection], Field(min_length=1)] = Field(description="the customers to poll")
+    web_users: (
+        Annotated[
+            dict[Text, Annotated[list[Text], Field(min_length=1)]],
+            Field(min_length=1),
+            WithJsonSchema(
+                {
+                    "type": "object",
+                    "minProperties": 1,
+                    "additionalProperties": {"type": "array", "items": _STRING, "minItems": 1},
+                }
+            ),
+        ]
+        | None
+    ) = Field(None, description="users of the web config, each with the customers that they see; others see all")
 
 
 SECTIONS: Final[Mapping[str, type[Section]]] = {

@@ -11,24 +11,31 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+<<<<<<< HEAD
 from functools import partial
+=======
+from pathlib import Path
+>>>>>>> webconfig
 from typing import Final
 
 import uvloop
+from aiohttp.web import AppRunner
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from vcc_exporter import __version__
+from vcc_exporter.client import readable_by_all
 from vcc_exporter.config import Config, Customer
 from vcc_exporter.exposition import Exporter, render_process
+from vcc_exporter.guard import Guard, Pair, Rules, read_pair
 from vcc_exporter.network import Network
 from vcc_exporter.poll import Poller
+from vcc_exporter.renewal import Renewal
 from vcc_exporter.schedule import Timetable
-from vcc_exporter.server import Address, listen, raise_descriptor_limit, serve
+from vcc_exporter.server import Address, Terms, listen, raise_descriptor_limit, serve
 from vcc_exporter.shards import shard_of
 from vcc_exporter.store import Store
 from vcc_exporter.times import Clock
-from vcc_exporter.web import application
-from vcc_exporter.yaml_lines import ConfigError
+from vcc_exporter.web import application, open_paths
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +60,8 @@ class Options:
     telemetry_path: str
     lifecycle: bool
     """Whether a reload by HTTP is allowed."""
+    web_config: Path | None = None
+    """The web config; without one everybody may ask for everything, in the clear."""
     shard: int = 0
     """Which of the shards this is: of the config's customers, only its own are polled and served."""
     total_shards: int = 1
@@ -62,9 +71,9 @@ class Options:
     """Called with the address of the page for people as soon as it is served."""
 
 
-def _page_url(host: str, port: int) -> str:
+def _page_url(scheme: str, host: str, port: int) -> str:
     """Return what to type into a browser on this machine."""
-    return f"http://{'localhost' if host in {'0.0.0.0', '::'} else _spell(host, port).rpartition(':')[0]}:{port}/"  # noqa: S104 - compared
+    return f"{scheme}://{'localhost' if host in {'0.0.0.0', '::'} else _spell(host, port).rpartition(':')[0]}:{port}/"  # noqa: S104 - compared
 
 
 class StartError(Exception):
@@ -146,6 +155,11 @@ class _Daemon:
         self._one_reload = asyncio.Lock()
         self._counts = 0, 0
         """How many customers are the shard's, and how many the config has."""
+        self._guard: Guard | None = None
+        self._renewal: Renewal | None = None
+        """Both None where there is no web config."""
+        self._open_keys = frozenset[Path]()
+        """Key files that were warned of."""
         self._store = Store(clock, __version__)
         self._process = _process_registry()
         self._last_skew = self._skew()
@@ -158,23 +172,30 @@ class _Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._hangup.set)
         threading.excepthook = partial(self._end_broken, loop)
 
-        own = await self._begin()
+        pair = await self._begin()
         sockets = self._listen()
         timetable = Timetable()
         self._poller = Poller(self._store, Network(self._clock), timetable)
-        await asyncio.to_thread(self._apply, own)
+        await asyncio.to_thread(self._apply, pair)
         await self._renew_process()
         threading.Thread(
             target=self._store.keep_publishing, args=(self._unpublished,), name="page", daemon=True
         ).start()
-        reload = self._reload if self._options.lifecycle else None
-        app = application(self._store, self._options.telemetry_path, reload, self._notice)
-        runner = await serve(app, sockets)
+        rules = pair.rules
+        del pair  # with the customers of all other shards
+        runner = await self._serve(sockets, rules)
         # Not before: with thousands of customers, first polls would hold up what they are entered by.
         await asyncio.to_thread(timetable.start)
-        turns = (self._obey_hangup, self._watch_clock, self._keep_process_new, self._spare_collections)
+        turns = (
+            self._obey_hangup,
+            self._watch_clock,
+            self._keep_process_new,
+            self._spare_collections,
+            self._watch_web_config,
+        )
         duties = [asyncio.create_task(_again_and_again(turn)) for turn in turns]
-        page = _page_url(*sockets[0].getsockname()[:2])
+        scheme = "https" if rules and rules.web.context else "http"
+        page = _page_url(scheme, *sockets[0].getsockname()[:2])
         log.info("started", extra={"version": __version__, **self._share(), "page": page})
         self._options.greet(page)
 
@@ -196,19 +217,26 @@ class _Daemon:
         if ended.exc_value:
             log.critical("unexpected fault", exc_info=ended.exc_value, extra={"part": part})
 
-    async def _begin(self) -> list[Customer]:
-        try:
-            return await asyncio.to_thread(self._load)
-        except ConfigError as error:
-            raise StartError(str(error)) from None
+    async def _serve(self, sockets: list[socket.socket], rules: Rules | None) -> AppRunner:
+        """Serve, guarded where there are rules."""
+        reload = self._reload if self._options.lifecycle else None
+        app = application(self._store, self._options.telemetry_path, reload, self._notice)
+        path = self._options.web_config
+        if rules is None or path is None:
+            return await serve(app, sockets)
+        self._guard = guard = Guard(rules, open_paths(self._options.telemetry_path))
+        self._renewal = Renewal(guard, path, self._options.load, self._store.web_config_judged)
+        app.middlewares.append(guard.admit)
+        return await serve(app, sockets, Terms(lambda: guard.rules.web.context, lambda: guard.rules.web.headers))
 
-    def _load(self) -> list[Customer]:
-        """Read the config and return the shard's customers; those of others are not kept. Raises ConfigError."""
-        customers = self._options.load().customers
-        shard, shards = self._options.shard, self._options.total_shards
-        own = [customer for customer in customers if shard_of(customer.name, shards) == shard]
-        self._counts = len(own), len(customers)
-        return own
+    async def _begin(self) -> Pair:
+        pair = await asyncio.to_thread(self._load)
+        if pair.faults:
+            raise StartError("\n".join(map(str, pair.faults)))
+        return pair
+
+    def _load(self) -> Pair:
+        return read_pair(self._options.load, self._options.web_config)
 
     def _listen(self) -> list[socket.socket]:
         sockets = []
@@ -222,10 +250,28 @@ class _Daemon:
             log.info("listening", extra={"address": _spell(*sockets[-1].getsockname()[:2])})
         return sockets
 
-    def _apply(self, own: list[Customer]) -> None:
-        self._store.configure(own, Exporter(__version__, self._clock.now()))
+    def _apply(self, pair: Pair) -> None:
+        """Take over a config. Of its customers only the shard's are kept."""
+        customers = pair.config.customers if pair.config else ()
+        shard, shards = self._options.shard, self._options.total_shards
+        own = [customer for customer in customers if shard_of(customer.name, shards) == shard]
+        self._counts = len(own), len(customers)
+        good = True if pair.reading else None
+        self._store.configure(own, Exporter(__version__, self._clock.now(), web_config_is_good=good))
         self._poller.follow()
+        self._warn_of_open_keys(own)
         collect_garbage(whole=False)
+
+    def _warn_of_open_keys(self, own: list[Customer]) -> None:
+        found = {customer.key.file: customer.name for customer in own if readable_by_all(customer.key)}
+        files = frozenset(file for file in found if file)
+        if files - self._open_keys:
+            file = min(files - self._open_keys)
+            log.warning(
+                "every user of this machine can read key files",
+                extra={"files": len(files), "customer": found[file], "file": file},
+            )
+        self._open_keys = files
 
     def _share(self) -> dict[str, int]:
         """Return what the log says of the customers that were taken over."""
@@ -254,18 +300,31 @@ class _Daemon:
     async def _reload(self) -> tuple[str, ...]:
         """Load the config again, one reload after the other. Returns what is wrong with it."""
         async with self._one_reload:
-            try:
-                own = await asyncio.to_thread(self._load)
-            except ConfigError as error:
-                faults = tuple(map(str, error.faults))
-            else:
-                await asyncio.to_thread(self._apply, own)
+            pair = await asyncio.to_thread(self._load)
+            if self._renewal and pair.reading:
+                self._renewal.note(pair.reading, taken=not pair.faults)
+            if not pair.faults:
+                # First who may see what: what comes with the config is not for those who are to see less from now on.
+                if self._guard and pair.rules:
+                    self._guard.follow(pair.rules)
+                await asyncio.to_thread(self._apply, pair)
                 log.info("config reloaded", extra=self._share())
                 return ()
-        await asyncio.to_thread(self._store.reload_failed)
+            await asyncio.to_thread(self._store.reload_failed, bool(pair.reading and pair.reading.faults))
+        faults = tuple(map(str, pair.faults))
         for fault in faults:
             log.error("config not reloaded", extra={"problem": fault})
         return faults
+
+    async def _watch_web_config(self) -> None:
+        """Read the web config again when one of its files has changed. The config is left as it is."""
+        await asyncio.sleep(_CLOCK_EVERY_S)
+        if self._renewal is None:
+            return
+        is_due = await asyncio.to_thread(self._renewal.is_due)
+        if is_due:
+            async with self._one_reload:
+                await self._renewal.renew()
 
     async def _watch_clock(self) -> None:
         """Notice when the wall clock jumps, which moves every due time."""

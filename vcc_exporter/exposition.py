@@ -265,16 +265,21 @@ class Exporter:
     """When a config was last loaded successfully."""
     config_is_good: bool = True
     """Whether the last attempt to load it succeeded."""
+    web_config_is_good: bool | None = None
+    """Likewise of the web config; None where there is none."""
 
 
 def render_exporter(exporter: Exporter) -> tuple[Piece, ...]:
     """Write the lines about the exporter itself, in the order of `EXPORTER_FAMILIES`."""
-    samples: dict[str, Sample] = {
-        "vcc_exporter_build_info": ("", _label_text([("version", exporter.version)]), 1),
-        "vcc_exporter_config_last_reload_successful": ("", " ", exporter.config_is_good),
-        "vcc_exporter_config_last_reload_success_timestamp_seconds": ("", " ", exporter.config_loaded.timestamp()),
+    samples: dict[str, list[Sample]] = {
+        "vcc_exporter_build_info": [("", _label_text([("version", exporter.version)]), 1)],
+        "vcc_exporter_config_last_reload_successful": [("", " ", exporter.config_is_good)],
+        "vcc_exporter_config_last_reload_success_timestamp_seconds": _at(" ", exporter.config_loaded),
+        "vcc_exporter_web_config_last_reload_successful": (
+            [] if exporter.web_config_is_good is None else [("", " ", exporter.web_config_is_good)]
+        ),
     }
-    return tuple(Piece([_lines(f, [samples[f.name]])]) for f in EXPORTER_FAMILIES)
+    return tuple(Piece([_lines(f, samples[f.name])]) for f in EXPORTER_FAMILIES)
 
 
 def render_process(registry: CollectorRegistry) -> Mapping[Format, Piece]:

@@ -366,6 +366,10 @@ class Surroundings:
     """False: the config on disk has faults, and the one before it is in use."""
     notice: str
     """A line above all, such as that the call centres are simulated; may be empty."""
+    web_config_is_good: bool = True
+    """Likewise of the web config."""
+    to_all: bool = True
+    """False: for readers who are to learn nothing of the exporter itself."""
 
 
 def _name(view: View) -> str:

@@ -148,10 +148,19 @@ class Store:
             self._exporter = loaded
             self._rearrange(loaded)
 
-    def reload_failed(self) -> None:
-        """Note that a config could not be loaded."""
+    def reload_failed(self, web_config_is_bad: bool = False) -> None:
+        """Note that a config could not be loaded, and whether the web config had a fault."""
+        self._tell(lambda e: replace(e, config_is_good=False))
+        if web_config_is_bad:
+            self.web_config_judged(good=False)
+
+    def web_config_judged(self, good: bool) -> None:
+        """Note whether the last attempt to load the web config succeeded."""
+        self._tell(lambda e: replace(e, web_config_is_good=good))
+
+    def _tell(self, change: Callable[[Exporter], Exporter]) -> None:
         with self._publishing:
-            self._exporter = replace(self._exporter, config_is_good=False)
+            self._exporter = change(self._exporter)
             self._show(replace(self._page, exporter=render_exporter(self._exporter)))
 
     def set_process(self, lines: Mapping[Format, Piece]) -> None:

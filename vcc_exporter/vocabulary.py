@@ -306,6 +306,12 @@ EXPORTER_FAMILIES: Final[tuple[Family, ...]] = (
         (),
         "When the config was last loaded successfully.",
     ),
+    Family(
+        "vcc_exporter_web_config_last_reload_successful",
+        "gauge",
+        (),
+        "1 if the last attempt to load the web config succeeded, else 0; present where there is one.",
+    ),
 )
 """About the exporter itself."""
 

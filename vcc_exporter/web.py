@@ -10,6 +10,7 @@ from typing import Final
 from aiohttp import web
 
 from vcc_exporter.exposition import Body, Format
+from vcc_exporter.guard import SHARE
 from vcc_exporter.status_page import HEADERS, Surroundings, status_page
 from vcc_exporter.store import Store
 
@@ -38,6 +39,11 @@ def application(
     return app
 
 
+def open_paths(telemetry_path: str) -> frozenset[str]:
+    """Return what a user may ask for who sees some customers alone: nothing that tells of all of them."""
+    return frozenset({telemetry_path, "/", "/-/healthy"})
+
+
 def check_telemetry_path(path: str) -> str:
     """Return a path that metrics can be served on. Raises ValueError for any other."""
     if not re.fullmatch(r"/[A-Za-z0-9._~/-]*", path) or path in _OWN_PATHS:
@@ -48,18 +54,24 @@ def check_telemetry_path(path: str) -> str:
 async def _home(
     store: Store, telemetry_path: str, notice: Callable[[], str], request: web.Request
 ) -> web.StreamResponse:
-    chosen = request.query.getall("customer[]", [])
-    text = await asyncio.to_thread(_page_for_people, store, chosen, telemetry_path, notice())
+    chosen, share = request.query.getall("customer[]", []), request.get(SHARE)
+    text = await asyncio.to_thread(_page_for_people, store, chosen, share, telemetry_path, notice())
     content = text.encode()
     return await _answer(
         request, Body([content], len(content)), {**HEADERS, "Content-Type": "text/html; charset=utf-8"}
     )
 
 
-def _page_for_people(store: Store, chosen: list[str], telemetry_path: str, notice: str) -> str:
-    views = list(store.views().values())
-    around = Surroundings(telemetry_path, store.exporter.config_is_good, notice)
-    return status_page(views, chosen, store.moment().wall, around)
+def _page_for_people(
+    store: Store, chosen: list[str], share: frozenset[str] | None, telemetry_path: str, notice: str
+) -> str:
+    """Write the page, for users with a share without a word of the exporter and of other customers."""
+    exporter, views = store.exporter, store.views()
+    if share is None:
+        around = Surroundings(telemetry_path, exporter.config_is_good, notice, exporter.web_config_is_good is not False)
+        return status_page(views.values(), chosen, store.moment().wall, around)
+    around = Surroundings(telemetry_path, config_is_good=True, notice="", to_all=False)
+    return status_page((v for name, v in views.items() if name in share), chosen, store.moment().wall, around)
 
 
 async def _healthy(_request: web.Request) -> web.Response:
@@ -85,8 +97,11 @@ async def _metrics(store: Store, request: web.Request) -> web.StreamResponse:
     said = request.headers
     chosen, gzip = _negotiated(tuple(said.getall("Accept", ())), tuple(said.getall("Accept-Encoding", ())))
     page = store.published()
-    if "customer[]" in request.query:
-        body = await asyncio.to_thread(_body_of, store, request.query.getall("customer[]"), chosen, gzip)
+    share = request.get(SHARE)
+    if share is not None or "customer[]" in request.query:
+        wanted = request.query.getall("customer[]", sorted(share or ()))
+        seen = [name for name in wanted if share is None or name in share]
+        body = await asyncio.to_thread(_body_of, store, seen, chosen, gzip)
     elif page and (chosen, gzip) in page.bodies:
         body = page.body(chosen, gzip)
     else:

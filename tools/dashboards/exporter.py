@@ -172,7 +172,7 @@ def _states() -> list[statetimeline.Panel]:
         ),
         _timeline(
             "Is the web config good?",
-            "The same of the file of --web.config.file. While it is bad, requests are refused.",
+            "The same of the web config and the files that it names. After a bad one the old one stays in force.",
             query(_max(WEB_RELOADED, BY_TARGET), "web config of {{instance}}"),
             {0: "✕ bad", 1: "▲ good"},
             {0: BAD, 1: GOOD},
