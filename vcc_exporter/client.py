@@ -17,6 +17,7 @@ from datetime import UTC, date, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
 from http import HTTPStatus
+from io import BytesIO
 from typing import Final, Literal
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
@@ -327,13 +328,12 @@ def _all_forms(credentials: Iterable[tuple[str, str]]) -> tuple[str, ...]:
 
 def _body(response: requests.Response, most: int) -> bytes:
     """Read a body, unpacked, within a size."""
-    parts, size = [], 0
+    body = BytesIO()  # from which it is taken without a copy
     for part in response.iter_content(_CHUNK):
-        size += len(part)
-        if size > most:
+        if body.tell() + len(part) > most:
             raise PollError(Result.INVALID_RESPONSE, f"the answer is larger than {most // 2**20} MiB")
-        parts.append(part)
-    return b"".join(parts)
+        body.write(part)
+    return body.getvalue()
 
 
 # Statuses to results.
