@@ -100,8 +100,8 @@ async def _limit_connections(request: web.Request, handler: Handler) -> web.Stre
 async def _survive(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
-    except web.HTTPException:
-        raise
+    except (web.HTTPException, ConnectionError):
+        raise  # the latter is a client that has left, of which the library thinks nothing
     except Exception:
         log.exception("unexpected fault", extra={"path": request.path})
         return web.Response(status=500, text="An unexpected fault of the exporter; its log says where.\n")
