@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from running import ROOT
 
 ANY_SPEED: Final = settings(deadline=None, suppress_health_check=list(HealthCheck))
-INPUTS: Final = {"api": 3000, "config": 800, "web": 250}
+INPUTS: Final = {"api": 1500, "config": 500, "web": 200}
 """How many a bounded search tries: a few seconds each."""
 KEPT: Final = sorted(path.relative_to(FOUND) for path in FOUND.glob("*/*"))
 
