@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 # What pip need not tell a newcomer.
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet install --require-hashes
 
-.PHONY: help venv demo stack test check unit bench audit sbom lock pictures clean
+.PHONY: help venv demo stack test check unit bench fuzz audit sbom lock pictures clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -19,6 +19,7 @@ help:
 	@echo 'make unit   the tests alone; ARGS="-k midnight" chooses'
 	@echo 'make pictures   take the README'"'"'s pictures of the page anew'
 	@echo 'make bench  measure the exporter against its peers; ARGS=--help: the rest'
+	@echo 'make fuzz   look for an hour for bytes that break a door; ARGS=--help: the rest'
 	@echo 'make audit  ask for known vulnerabilities of all dependencies'
 	@echo 'make sbom   write sbom.cdx.json, what the exporter is made of (CycloneDX)'
 	@echo 'make lock   pin the newest versions of all dependencies (needs uv)'
@@ -57,6 +58,9 @@ test: check unit
 bench: $(VENV)/test
 	tools/install-parts bench
 	$(BIN)/python -m tools.bench $(ARGS)
+
+fuzz: $(VENV)/test
+	$(BIN)/python tools/fuzz.py $(ARGS)
 
 AUDIT := .venv-audit
 

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import tracemalloc
 from collections.abc import Mapping
 from datetime import date
 from typing import Any, Final
@@ -36,6 +37,7 @@ from vcc_exporter.answer import (
     read_statistics,
     shorten,
 )
+from vcc_exporter.client import MOST_BYTES
 from vcc_exporter.vocabulary import STATISTICS
 
 DAY: Final = date(2026, 3, 11)
@@ -105,6 +107,62 @@ def test_the_slip_of_the_vendors_page_is_refused() -> None:
     body = (DATA / "answers" / "example.json").read_bytes()
     with pytest.raises(AnswerError, match="no JSON"):
         read_statistics(body.rstrip()[:-1] + b",\n}", date(2019, 10, 22), EVERYTHING)
+
+
+# How much there may be of it.
+
+
+def test_a_response_full_of_documented_rows_is_read() -> None:
+    """What fits into the largest response is no more than may be in it, with the shortest numbers that there are."""
+    row = json.dumps(
+        {"projectid": 1, "queueid": 1, "date": 20260311, **{s.key: 0 for s in STATISTICS}}, separators=(",", ":")
+    )
+    body = f'{{"response":[{",".join([row] * (MOST_BYTES // (len(row) + 1) - 1))}],"errors":[]}}'.encode()
+    assert MOST_BYTES - 1000 < len(body) <= MOST_BYTES
+    answer = read_statistics(body, DAY, EVERYTHING)
+    assert (len(answer.values), {rejection.cause for rejection in answer.rejections}) == (1, {DUPLICATE})
+
+
+SMALL: Final = {
+    "nothing": "{}",
+    "lists": "[]",
+    "numbers": "0",
+    "texts": '""',
+    "keys": '{"":0}',
+    "ids": '{"projectid":1,"queueid":1}',
+}
+
+
+@pytest.mark.parametrize("small", SMALL)
+def test_millions_of_small_rows_are_refused_before_they_take_memory(small: str) -> None:
+    """Rows much smaller than documented ones would be millions, and take many times the memory of their text."""
+    unit = SMALL[small]
+    body = f'{{"errors":[],"response":[{",".join([unit] * (MOST_BYTES // (len(unit) + 1) - 20))}]}}'.encode()
+    tracemalloc.start()
+    try:
+        for read in (
+            lambda: read_statistics(body, DAY, EVERYTHING),
+            lambda: read_pairs(body, FIRST, DAY, EVERYTHING),
+            lambda: read_days(body, FIRST, DAY, EVERYTHING),
+            lambda: read_project_list(body),
+        ):
+            with pytest.raises(AnswerError, match="more than 600000 values"):
+                read()
+        assert error_words(body) == ""
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < len(body)
+
+
+def test_more_rows_than_any_account_has_are_refused() -> None:
+    """To set so many rows aside would take a processor for longer than the answer took to come."""
+    assert (
+        len(read_statistics(response_of([{"projectid": 1, "queueid": 1}, *[0] * 49_999]), DAY, EVERYTHING).rejections)
+        == 49_999
+    )
+    with pytest.raises(AnswerError, match="more than 50000 rows"):
+        read_statistics(response_of([{"projectid": 1, "queueid": 1}, *[0] * 50_000]), DAY, EVERYTHING)
 
 
 # What goes in comes out.

@@ -6,17 +6,14 @@ import gc
 import gzip
 import json
 import os
-import select
 import socket
 import ssl
-import struct
 import threading
 import traceback
 import tracemalloc
-import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from http.client import parse_headers
@@ -24,11 +21,31 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import pytest
 import trustme
+from hostile import (
+    CHUNKED,
+    HEAD,
+    Handle,
+    close,
+    crowded,
+    drip,
+    flood,
+    hang,
+    nobody,
+    over_tls,
+    relay,
+    reset,
+    status,
+    then,
+    tunnel,
+    zeros,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from leaks import leaks
 from support import http_response, make_customer, raw_server, read_request
 
 from vcc_exporter import __version__
@@ -64,7 +81,6 @@ NEVER: Final = {"timeout": "10m"}
 LIMIT_S: Final = 30
 """How long a test waits for what must happen."""
 
-Handle = Callable[[socket.socket], None]
 Reply = bytes | Handle
 OpenSession = Callable[..., Session]
 
@@ -98,109 +114,6 @@ class Api:
     def request_lines(self) -> list[str]:
         """The first line of each request."""
         return [head.split("\r\n")[0] for head in self.heads]
-
-
-# Ways of a server to behave. Each has read the request, and ends when the client has gone.
-
-
-def hang(connection: socket.socket) -> None:
-    """Say nothing more."""
-    while connection.recv(65536):
-        pass
-
-
-def then(first: bytes, behave: Handle) -> Handle:
-    """Send something before behaving in another way."""
-
-    def handle(connection: socket.socket) -> None:
-        connection.sendall(first)
-        behave(connection)
-
-    return handle
-
-
-def drip(piece: bytes) -> Handle:
-    """Send a piece again and again, with pauses."""
-
-    def handle(connection: socket.socket) -> None:
-        pause = threading.Event()
-        while not pause.wait(0.02):
-            connection.sendall(piece)
-
-    return handle
-
-
-def flood(piece: bytes) -> Handle:
-    """Send a piece again and again, as fast as it goes."""
-
-    def handle(connection: socket.socket) -> None:
-        while True:
-            connection.sendall(piece)
-
-    return handle
-
-
-def close(connection: socket.socket) -> None:
-    """End the connection in order."""
-    connection.shutdown(socket.SHUT_WR)
-
-
-def reset(connection: socket.socket) -> None:
-    """Break the connection off."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
-
-
-def over_tls(certificate: trustme.LeafCert, handle: Handle) -> Handle:
-    """Serve a connection over TLS."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    certificate.configure_cert(context)
-
-    def safely(connection: socket.socket) -> None:
-        with context.wrap_socket(connection, server_side=True) as safe:
-            handle(safe)
-
-    return safely
-
-
-def tunnel(handle: Handle, heads: list[str], reply: bytes = b"HTTP/1.1 200 OK\r\n\r\n") -> Handle:
-    """Be a proxy that answers CONNECT, and at whose far end `handle` is."""
-
-    def accept(connection: socket.socket) -> None:
-        heads.append(read_request(connection).decode())
-        connection.sendall(reply)
-        handle(connection)
-
-    return accept
-
-
-def relay(port: int) -> Handle:
-    """Pass on everything, both ways, to a server on loopback."""
-
-    def handle(connection: socket.socket) -> None:
-        with socket.create_connection(("127.0.0.1", port)) as far:
-            others = {connection: far, far: connection}
-            while True:
-                pending = isinstance(connection, ssl.SSLSocket) and connection.pending()
-                for ready in [connection] if pending else select.select(list(others), [], [])[0]:
-                    data = ready.recv(65536)
-                    if not data:
-                        return
-                    others[ready].sendall(data)
-
-    return handle
-
-
-def status(code: int, *errors: Any, headers: tuple[str, ...] = ()) -> bytes:
-    """Return a response as the API refuses something."""
-    body = json.dumps({"response": None, "errors": errors}).encode()
-    return http_response(body, f"{code} Whatever", *headers)
-
-
-def zeros(mebibytes: int) -> bytes:
-    """Return so many zeros, packed."""
-    packing = zlib.compressobj(1, wbits=31)
-    return b"".join(packing.compress(bytes(2**20)) for _ in range(mebibytes)) + packing.flush()
 
 
 # What the tests share.
@@ -355,7 +268,9 @@ def test_a_netrc_file_is_ignored(open_session: OpenSession, tmp_path: Path, monk
 def test_cookies_are_not_sent_back(open_session: OpenSession) -> None:
     """No request depends on an earlier one."""
     cookies = ("Set-Cookie: session=1; Path=/", "Set-Cookie: odd", "Set-Cookie: =;;=; expires=never; version=x")
-    api = Api(http_response(GOOD, "200 OK", *cookies))
+    # On which the library prints a traceback when it reads them.
+    odd = f"Set-Cookie: a=b; expires=1 1 {'1' * 5000}"
+    api = Api(http_response(GOOD, "200 OK", *cookies, odd))
     with raw_server(api) as port:
         session = open_session(port)
         session.ask(TARGET, NOW)
@@ -365,7 +280,6 @@ def test_cookies_are_not_sent_back(open_session: OpenSession) -> None:
 
 # What comes back.
 
-CHUNKED: Final = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 PACKED: Final = gzip.compress(GOOD)
 
 GOOD_RESPONSES: Final[dict[str, Reply]] = {
@@ -534,7 +448,6 @@ def test_a_server_that_went_away_is_unreachable(open_session: OpenSession) -> No
 
 # Responses that are a failure: what the server sends once it has the request, the result, and words in the message.
 
-HEAD: Final = b"HTTP/1.1 200 OK\r\n"
 ELSEWHERE: Final = "it leads elsewhere (a redirect): check url"
 
 FAILURES: Final[dict[str, tuple[Reply, Result, tuple[str, ...]]]] = {
@@ -791,27 +704,6 @@ def test_any_bytes_are_a_body_or_a_result(open_session: OpenSession) -> None:
 
 
 # No connection.
-
-
-@contextmanager
-def nobody() -> Iterator[int]:
-    """Hold a port on which nobody listens."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        yield bound.getsockname()[1]
-
-
-@contextmanager
-def crowded() -> Iterator[int]:
-    """Hold a port at which connections wait to be accepted, as many as the system lets, so that the next hangs."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as listening:
-        waiting = [socket.socket() for _ in range(4)]
-        for one in waiting:
-            one.setblocking(False)
-            one.connect_ex(listening.getsockname())
-        yield listening.getsockname()[1]
-        for one in waiting:
-            one.close()
 
 
 def test_a_refused_connection_is_unreachable(open_session: OpenSession) -> None:
@@ -1496,6 +1388,8 @@ def test_where_a_key_is_read_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 # No secret is told.
 
+ODD_KEY: Final = 'k3y/of+acme "\u00e9"'
+
 ECHOES: Final[dict[str, bytes]] = {
     "the key": status(401, f"no such key: {KEY}"),
     "the key twice": status(403, KEY, [{"key": KEY}]),
@@ -1503,6 +1397,10 @@ ECHOES: Final[dict[str, bytes]] = {
     "both in a fault": status(500, f"acme:{KEY} is {CREDENTIALS}"),
     "a documented message beside it": status(417, f"error.argument_format_error {KEY}"),
     "within a word": status(400, f"<{KEY}>x{KEY}y"),
+    "the key as a URL has it": status(401, f"/login?key={quote(ODD_KEY, safe='')}&next={quote(ODD_KEY).lower()}"),
+    "the key in base64": status(403, base64.b64encode(KEY.encode()).decode().rstrip("=")),
+    "the key as a number": status(403, KEY.encode().hex().upper()),
+    "the key as JSON within JSON": status(400, json.dumps({"key": ODD_KEY})),
     "escaped": http_response(
         json.dumps({"errors": [KEY]}).replace("k", "\\u006b").encode(), "401 X", "Content-Type: application/json"
     ),
@@ -1512,8 +1410,36 @@ ECHOES: Final[dict[str, bytes]] = {
 @pytest.mark.parametrize("name", ECHOES)
 def test_an_echo_of_the_key_is_redacted(name: str, open_session: OpenSession) -> None:
     """An API that repeats key or credentials in its errors puts them into no message."""
+    key = ODD_KEY if "has it" in name or "within JSON" in name else KEY
     with raw_server(Api(ECHOES[name])) as port:
-        assert "[redacted]" in failure(open_session(port)).message
+        error = failure(open_session(port, api_key=key))
+    assert "[redacted]" in error.message
+    assert leaks([key], error.message.encode()) == []
+
+
+ODD_PASSWORD: Final = "p@ss/w\u00f6rd+1"
+
+
+@pytest.mark.parametrize("variable", [None, "ALL_PROXY"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_echoes_its_own_password_is_redacted(
+    scheme: str, variable: str | None, open_session: OpenSession, ca_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is sent to a proxy of the config or of the environment is as secret as the key."""
+
+    def echo(connection: socket.socket) -> None:
+        sent = parse_headers(BytesIO(read_request(connection).partition(b"\r\n")[2]))["Proxy-Authorization"] or ""
+        password = base64.b64decode(sent.removeprefix("Basic ")).decode("latin-1").partition(":")[2]
+        connection.sendall(status(407, f"{sent} is {quote(password)}").replace(b"Whatever", sent.encode()))
+
+    with raw_server(echo) as port:
+        proxy_url = f"http://scrape:{quote(ODD_PASSWORD, safe='')}@127.0.0.1:{port}"
+        if variable:
+            monkeypatch.setenv(variable, proxy_url)
+        keys = {"url": f"{scheme}://api.invalid", "ca_file": ca_file, **({} if variable else {"proxy_url": proxy_url})}
+        error = failure(open_session(**keys))
+    assert "[redacted]" in error.message
+    assert leaks([ODD_PASSWORD], error.message.encode()) == []
 
 
 @pytest.mark.parametrize("secret", [KEY, CREDENTIALS])

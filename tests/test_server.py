@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import logging
 import re
 import resource
 import selectors
@@ -199,6 +200,23 @@ async def big(_request: web.Request) -> web.Response:
     return web.Response(body=BIG)
 
 
+async def late(request: web.Request) -> web.StreamResponse:
+    """Begin to answer when the client has gone."""
+    response = web.StreamResponse()
+    while request.transport is not None:  # noqa: ASYNC110 - the library tells nobody
+        await asyncio.sleep(0.01)
+    try:
+        await response.prepare(request)
+    finally:
+        logging.getLogger("late").warning("begun")
+    return response
+
+
+async def broken(_request: web.Request) -> web.StreamResponse:
+    """Have a fault."""
+    raise KeyError
+
+
 @contextmanager
 def loop_in_thread() -> Iterator[asyncio.AbstractEventLoop]:
     """Run an event loop in a thread of its own, and end it when nothing is open in it any more."""
@@ -224,6 +242,8 @@ def served() -> Iterator[Served]:
     app.router.add_get("/big", big)
     held = Held()
     app.router.add_get("/held", held.answer)
+    app.router.add_get("/late", late)
+    app.router.add_get("/broken", broken)
     with loop_in_thread() as loop, ExitStack() as stack:
         sockets = [listen(Address("127.0.0.1", 0))]
         runner = asyncio.run_coroutine_threadsafe(serve(app, sockets), loop).result(30)
@@ -335,6 +355,21 @@ def test_where_all_are_busy_the_newest_is_closed(served: Served) -> None:
         served.release()
         assert all(read_all(reader).endswith(b"held") for reader in readers)
         eventually(lambda: served.get("/") == HTTPStatus.OK, "an answer")
+
+
+def test_a_client_that_has_left_is_no_fault(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    """What cannot be answered any more is not told as what the exporter did wrong, as a real fault is."""
+
+    def told() -> list[str]:
+        return [record.getMessage() for record in caplog.records if record.name in {"late", "vcc_exporter.server"}]
+
+    assert served.get("/broken") == HTTPStatus.INTERNAL_SERVER_ERROR
+    assert told() == ["unexpected fault"]
+    with served.connect() as client:
+        client.sendall(GET.replace(b"/", b"/late", 1))
+        eventually(lambda: served.connections == 1, "the request")
+    eventually(lambda: "begun" in told() and not served.connections, "the answer to be begun")
+    assert told() == ["unexpected fault", "begun"]
 
 
 def drip(connection: socket.socket, stop: threading.Event) -> None:

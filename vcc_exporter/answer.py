@@ -108,6 +108,10 @@ _ONLY_FLOATS: Final = {float}
 _USUAL: Final = {float(number): float(number) for number in range(1024)}
 _MEANT: Final = {"response", "errors", "projectid", "queueid", "date", *(key for keys in _KEYS for key in keys)}
 _LONGEST_NAME: Final = 200  # a name stands on every series of its project
+# The largest response has room for at most 24,000 rows as the API writes them, which is 560,000 values. What is made of
+# smaller ones may take seventy times its size in memory, and hold a processor for half a minute.
+_MOST_ROWS: Final = 50_000
+_MOST_VALUES: Final = 600_000
 _LONGEST_STATUS: Final = 20
 
 
@@ -282,6 +286,9 @@ def _fields(row: Any) -> Mapping[str, Any]:
 
 
 def _decode(body: bytes) -> Any:
+    # Before anything is made of them. Those that stand within texts are counted, too: that harms no real answer.
+    if sum(map(body.count, (b",", b"{", b"["))) > _MOST_VALUES:
+        raise AnswerError(f"it has more than {_MOST_VALUES} values")
     try:
         # Integers of any length become floats, infinite where they are beyond one: a row's fault then, not
         # the whole answer's.
@@ -309,6 +316,8 @@ def _response(body: bytes) -> list[Any]:
         raise AnswerError(f"it reports errors: {words}" if words else "it has no empty list of errors")
     if not isinstance(rows, list):
         raise AnswerError("it has no list of rows in response")
+    if len(rows) > _MOST_ROWS:
+        raise AnswerError(f"it has more than {_MOST_ROWS} rows")
     return rows
 
 

@@ -6,16 +6,20 @@ tables below alone.
 
 import base64
 import http.client
+import json
 import os
 import re
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 from http import HTTPStatus
+from io import BytesIO
 from typing import Final, Literal
+from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 import requests
 from urllib3.exceptions import HTTPError, ReadTimeoutError
@@ -23,7 +27,7 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 from vcc_exporter import __version__
 from vcc_exporter.answer import error_words, shorten
 from vcc_exporter.config import Customer, KeySource
-from vcc_exporter.network import Network, Wire, open_session
+from vcc_exporter.network import Network, Wire, open_session, proxies
 from vcc_exporter.vocabulary import Result
 
 MOST_BYTES: Final = 8 * 2**20
@@ -145,7 +149,9 @@ class Session:
         self._http: requests.Session | None = None
         self._prepared: dict[str, requests.PreparedRequest] = {}
         """By URL; to make one costs as much as to send it, and polls ask the same all day."""
-        self._secrets: tuple[str, ...] = ()
+        self._key = ""
+        self._secrets: tuple[str, ...] | None = None
+        """In every form in which they are cut out of texts, the longest first; made when the first text comes."""
         self._key_is_good = False
         self._abandoned = False
         self._answered = False
@@ -179,12 +185,17 @@ class Session:
 
     def redact(self, text: str) -> str:
         """Return text from outside, made one short line or not, without the secrets of this session."""
+        if self._secrets is None:
+            self._secrets = _all_forms([(self._customer.subdomain, self._key), *_proxy_credentials(self._customer)])
         for secret in self._secrets:
-            word = re.escape(secret) if len(secret) >= _SHORTEST_ANYWHERE else rf"(?<!\w){re.escape(secret)}(?!\w)"
-            text = re.sub(word, "[redacted]", text)
+            if len(secret) >= _SHORTEST_ANYWHERE:
+                text = text.replace(secret, "[redacted]")
+            else:
+                text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "[redacted]", text)
             # One that echoes where a text was cut stands there in part.
-            for length in range(len(secret) - 1 if "…" in text else 0, _SHORTEST_PART - 1, -1):
-                text = text.replace(f"{secret[:length]}…", "[redacted]…")
+            if "…" in text and secret[:_SHORTEST_PART] in text:
+                for length in range(len(secret) - 1, _SHORTEST_PART - 1, -1):
+                    text = text.replace(f"{secret[:length]}…", "[redacted]…")
         return text
 
     def _ask(self, target: str, now: datetime) -> bytes:
@@ -204,7 +215,7 @@ class Session:
             if len(self._prepared) >= _MOST_PREPARED:
                 self._prepared.clear()
             # As bytes, since the library reads a str as Latin-1.
-            key = requests.auth.HTTPBasicAuth(self._customer.subdomain.encode(), self._secrets[0].encode())
+            key = requests.auth.HTTPBasicAuth(self._customer.subdomain.encode(), self._key.encode())
             request = self._prepared[url] = session.prepare_request(requests.Request("GET", url, auth=key))
         return request
 
@@ -270,9 +281,8 @@ class Session:
             key = read_key(self._customer.key)
         except KeyUnreadableError as error:
             raise PollError(Result.UNAUTHORIZED, f"the API key cannot be read: {error}") from None
-        user = self._customer.subdomain
-        # Also as it stands in a text that was made one line.
-        self._secrets = (key, " ".join(key.split()), base64.b64encode(f"{user}:{key}".encode()).decode())
+        self._key = key
+        self._secrets = None
         self._key_is_good = True
         self._prepared.clear()
 
@@ -297,15 +307,44 @@ class Session:
         raise PollError(result, message, _retry_after(response.headers.get("Retry-After", ""), now))
 
 
+def _proxy_credentials(customer: Customer) -> Iterator[tuple[str, str]]:
+    """Yield user and password of each proxy that a customer's requests may go through."""
+    for url in set(proxies(customer.url, customer.proxy_url).values()):
+        with suppress(ValueError):  # an address that cannot be one leads nowhere
+            parts = urlsplit(url)
+            if parts.password:
+                yield unquote(parts.username or ""), unquote(parts.password)
+
+
+def _all_forms(credentials: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Return the forms in which others write users' passwords, the longest first."""
+    found = set[str]()
+    for user, password in credentials:
+        # The third is how it stands in a text that was made one line.
+        plain = {password, json.dumps(password)[1:-1], " ".join(password.split())}
+        quoted = {write(password) for write in (quote, quote_plus, partial(quote, safe=""))}
+        # A proxy gets Latin-1 where that is possible, the API UTF-8.
+        packed = {
+            text.encode(charset, "ignore")
+            for text in (password, f"{user}:{password}")
+            for charset in ("utf-8", "latin-1")
+        }
+        found |= plain | quoted | {re.sub("%..", lambda octet: octet[0].lower(), text) for text in quoted}
+        for pack in (base64.b64encode, base64.urlsafe_b64encode):
+            # What fills up the end is left out by some.
+            found |= {form for text in packed for form in (pack(text).decode(), pack(text).decode().rstrip("="))}
+        found |= {number for octets in packed for number in (octets.hex(), octets.hex().upper())}
+    return tuple(sorted(filter(None, found), key=lambda form: (-len(form), form)))
+
+
 def _body(response: requests.Response, most: int) -> bytes:
     """Read a body, unpacked, within a size."""
-    parts, size = [], 0
+    body = BytesIO()  # from which it is taken without a copy
     for part in response.iter_content(_CHUNK):
-        size += len(part)
-        if size > most:
+        if body.tell() + len(part) > most:
             raise PollError(Result.INVALID_RESPONSE, f"the answer is larger than {most // 2**20} MiB")
-        parts.append(part)
-    return b"".join(parts)
+        body.write(part)
+    return body.getvalue()
 
 
 # Statuses to results.

@@ -11,11 +11,8 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-<<<<<<< HEAD
 from functools import partial
-=======
 from pathlib import Path
->>>>>>> webconfig
 from typing import Final
 
 import uvloop

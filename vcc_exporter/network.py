@@ -9,13 +9,14 @@ are looked up in threads of their own, and addresses are tried with the time tha
 import contextlib
 import functools
 import heapq
+import http.client
 import itertools
 import os
 import socket
 import ssl
 import threading
+from collections.abc import Mapping
 from concurrent.futures import Future
-from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any, Final
 
@@ -224,8 +225,22 @@ class Wire:
                 socket.socket.shutdown(held, socket.SHUT_RDWR)
 
 
+class _Response(http.client.HTTPResponse):
+    """A response without cookies, which the libraries would read also where none is kept.
+
+    On a date whose year has too many digits the standard library then prints a traceback.
+    """
+
+    def begin(self) -> None:
+        super().begin()
+        for name in ("Set-Cookie", "Set-Cookie2"):
+            del self.headers[name]
+
+
 class _Plain(HTTPConnection):
     """A connection that tells its wire."""
+
+    response_class = _Response
 
     def __init__(self, *args: Any, wire: Wire, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -290,14 +305,18 @@ class _Session(requests.Session):
         return None
 
 
+def proxies(url: str, proxy_url: str | None) -> Mapping[str, str]:
+    """Return the proxies for a URL by scheme: a given one, else the environment's."""
+    return {"http": proxy_url, "https": proxy_url} if proxy_url else dict(get_environ_proxies(url))
+
+
 def open_session(
     wire: Wire, url: str, proxy_url: str | None, context: ssl.SSLContext | None, headers: dict[str, str]
 ) -> requests.Session:
     """Open a session for one host: one connection, kept alive, without cookies, `.netrc` and retries."""
     session = _Session()
-    session.proxies = {"http": proxy_url, "https": proxy_url} if proxy_url else dict(get_environ_proxies(url))
+    session.proxies = dict(proxies(url, proxy_url))
     session.trust_env = False
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     session.headers.update(headers)
     for scheme in ("http://", "https://"):
         session.mount(scheme, _Adapter(wire, context))

@@ -8,6 +8,7 @@ import itertools
 import logging
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Final
@@ -45,6 +46,7 @@ from vcc_exporter.vocabulary import Result
 log = logging.getLogger(__name__)
 
 _DAY: Final = timedelta(days=1)
+_LARGE: Final = 256 * 2**10  # bytes of an answer; some 600 rows
 _LOOKBACK_WITHIN: Final = timedelta(minutes=1)  # after the poll that follows a midnight, spread like it
 
 # After a poll that ended so, a lookback would end no better.
@@ -145,6 +147,8 @@ class Poller:
         self._serial = itertools.count()
         self._jumps = 0
         """How often the wall clock was seen to jump."""
+        self._reading = threading.Lock()
+        """Held while a large answer is read."""
 
     def follow(self) -> None:
         """Poll those customers that the store has now: new ones soon, changed ones anew, others as before.
@@ -263,10 +267,18 @@ class Poller:
         for question, scope in questions(work.customer, day, day):
             body = work.session.ask(question.target(), now)
             try:
-                answers.append(read_statistics(body, day, scope))
+                with self._turn(body):
+                    answers.append(read_statistics(body, day, scope))
             except AnswerError as error:
                 raise unusable(work.customer, work.session, error) from None
         return together(answers)
+
+    def _turn(self, body: bytes) -> AbstractContextManager[object]:
+        """Let large answers be read one after the other: each may take twenty times its size in memory meanwhile.
+
+        That it takes longer where many come at once is no loss, since the interpreter reads but one at a time.
+        """
+        return self._reading if len(body) > _LARGE else nullcontext()
 
     def _succeeded(self, work: _Work, day: date, began: Moment, answer: Answer) -> CustomerState | None:
         before = self._store.state(work.customer.name)
@@ -360,7 +372,9 @@ class Poller:
         pairs: frozenset[Pair] = frozenset()
         for first, last in lookback_months(work.customer, today):
             for question, scope in questions(work.customer, first, last):
-                pairs |= read_pairs(work.lookup.ask(question.target(), now), first, last, scope)
+                body = work.lookup.ask(question.target(), now)
+                with self._turn(body):
+                    pairs |= read_pairs(body, first, last, scope)
         return pairs
 
     def _learn_names(self, work: _Work) -> None:
@@ -369,7 +383,9 @@ class Poller:
             return
         names: dict[int, str] | None = None
         try:
-            found = read_projects(work.lookup.ask(PROJECTS, now))
+            body = work.lookup.ask(PROJECTS, now)
+            with self._turn(body):
+                found = read_projects(body)
             names = {project: work.lookup.redact(name) for project, name in found.items()}
         except (PollError, AnswerError) as error:
             self._tell(work, "names of projects not known", error)

@@ -189,8 +189,8 @@ class _House:
         self._idle.pop(connection, None)
         try:
             return await handler(request)
-        except web.HTTPException:
-            raise
+        except (web.HTTPException, ConnectionError):
+            raise  # the latter is a client that has left, of which the library thinks nothing
         except Exception:
             log.exception("unexpected fault", extra={"path": request.path})
             return web.Response(status=500, text="An unexpected fault of the exporter; its log says where.\n")
