@@ -115,3 +115,14 @@ def test_no_tracked_file_names_a_registry() -> None:
         assert not re.search(
             r"--index-url|--extra-index-url|--find-links|https?://[^ ]*(pypi|pythonhosted)", (ROOT / name).read_text()
         )
+
+
+def test_every_proof_that_the_security_document_names_is_a_test() -> None:
+    """Each promise has at least one, and a test that is renamed takes its mention along."""
+    promises = re.findall(r"^\| (.+) \| (.+) \|$", (ROOT / "docs" / "security.md").read_text(), re.MULTILINE)
+    proofs = [proof for _, words in promises for proof in re.findall(r"`(tests/\S+)::(\w+)`", words)]
+    for path, name in proofs:
+        assert re.search(rf"^(async )?def {name}\(", (ROOT / path).read_text(), re.MULTILINE), f"{path}::{name}"
+    assert len(proofs) > 40
+    without = [promise for promise, words in promises if words.startswith("`") and "::" not in words]
+    assert without == []

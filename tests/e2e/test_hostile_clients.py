@@ -233,7 +233,6 @@ def held_and_scraped(daemon: Daemon, clients: int) -> None:
 
 
 @pytest.mark.usefixtures("many_descriptors")
-@pytest.mark.xfail(strict=True, reason="beyond 512 connections a scrape is told to come back")
 def test_idle_connections_beyond_the_limit_lock_nobody_out(daemon: Daemon) -> None:
     """Of more connections than are allowed, a fresh one that asks for something is answered."""
     with nothing_is_left(daemon, most_mib=64):
@@ -241,7 +240,6 @@ def test_idle_connections_beyond_the_limit_lock_nobody_out(daemon: Daemon) -> No
 
 
 @pytest.mark.usefixtures("many_descriptors")
-@pytest.mark.xfail(strict=True, reason="without a descriptor no connection is accepted")
 def test_idle_connections_beyond_the_limit_of_descriptors_lock_nobody_out(
     start_daemon: StartDaemon, simulator: Simulator
 ) -> None:
