@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 _PROCESS_EVERY_S: Final = 10  # the contract allows process metrics an age of 15 s
 _M_ARENA_MAX: Final = -8  # in malloc.h
-_SWITCH_S: Final = 0.005
+_SWITCH_S: Final = 0.0005
 """How long a thread may compute while others wait; Python's own 5 ms make a scrape wait for every poll's turn."""
 _FREEZE_EVERY_S: Final = 30
 _FREEZES_A_COLLECTION: Final = 120
