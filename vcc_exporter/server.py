@@ -147,6 +147,12 @@ class _Connection(web.RequestHandler):
                 self._accepted.shutdown(socket.SHUT_RDWR)
 
 
+def _most_connections() -> int:
+    """Return how many connections there may be: half of the descriptors at most, since polls need theirs."""
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return MOST_CONNECTIONS if descriptors == resource.RLIM_INFINITY else min(MOST_CONNECTIONS, descriptors // 2)
+
+
 class _House:
     """All connections of one application, and the doors by which they come."""
 
@@ -159,6 +165,7 @@ class _House:
         self._welcomes: set[asyncio.Task[None]] = set()
         self._is_short = False
         """Whether the system has nothing left to accept a connection with, which is told once."""
+        self._most = _most_connections()
 
     def open(self, server: web.Server, sockets: Sequence[socket.socket]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -222,7 +229,8 @@ class _House:
         if not self._is_short:
             self._is_short = True
             log.error("cannot accept connections for now", extra={"reason": error.strerror})
-        self._drop_one()
+        for _ in range(_MOST_AT_ONCE):
+            self._drop_one()
         self._loop.remove_reader(listening)
         self._loop.call_later(_BETTER_TIMES_S, self._open_again, listening)
 
@@ -235,7 +243,7 @@ class _House:
         connection = _Connection(self, self._server, accepted)
         self._open.add(connection)
         self._idle[connection] = None
-        if len(self._open) > MOST_CONNECTIONS:
+        if len(self._open) > self._most:
             self._drop_one()
         welcome = self._loop.create_task(self._welcome(accepted, connection))
         self._welcomes.add(welcome)
