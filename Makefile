@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 # What pip need not tell a newcomer.
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet install --require-hashes
 
-.PHONY: help venv demo stack test check unit bench fuzz audit sbom lock pictures clean
+.PHONY: help venv demo stack test check unit bench fuzz soak audit sbom lock pictures clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -19,6 +19,7 @@ help:
 	@echo 'make unit   the tests alone; ARGS="-k midnight" chooses'
 	@echo 'make pictures   take the README'"'"'s pictures of the page anew'
 	@echo 'make bench  measure the exporter against its peers; ARGS=--help: the rest'
+	@echo 'make soak   let a simulated week of faults pass, with an oracle; ARGS=--help: the rest'
 	@echo 'make fuzz   look for an hour for bytes that break a door; ARGS=--help: the rest'
 	@echo 'make audit  ask for known vulnerabilities of all dependencies'
 	@echo 'make sbom   write sbom.cdx.json, what the exporter is made of (CycloneDX)'
@@ -58,6 +59,9 @@ test: check unit
 bench: $(VENV)/test
 	tools/install-parts bench
 	$(BIN)/python -m tools.bench $(ARGS)
+
+soak: $(VENV)/test
+	$(BIN)/python -m tools.soak $(ARGS)
 
 fuzz: $(VENV)/test
 	$(BIN)/python tools/fuzz.py $(ARGS)

@@ -1006,6 +1006,22 @@ def test_a_clock_that_was_set_forward_runs_what_is_late_once(world: World) -> No
     assert world.clock.now() < world.due() <= world.clock.now() + 2 * HOUR
 
 
+def test_a_poll_that_failed_is_not_made_again_sooner_because_the_clock_jumps(world: World) -> None:
+    """Also where the last good answer is of a day that is over, as with any that has failed since yesterday."""
+    world.begin(world.bank(poll={"interval": "2h", "lookback": 0}))
+    world.simulator.misbehave("bank", "unauthorized")
+    world.clock.jump(24 * HOUR)
+    world.timetable.wake()  # as the library does in less than the second that the daemon needs
+    world.timetable.settle("polls", "lookups")
+    world.poller.clock_jumped()
+    world.timetable.settle("polls", "lookups")
+    assert world.polls() == {"success": 1, "unauthorized": 1}
+    due = world.due()
+    world.clock.jump(timedelta(seconds=-2))
+    world.poller.clock_jumped()
+    assert world.due() == due > world.clock.now()
+
+
 def test_at_most_one_poll_of_a_customer_is_under_way(world: World) -> None:
     """Neither due times that pass nor a clock that jumps nor a reload begin a second one beside one that hangs."""
     held = Held()

@@ -712,6 +712,16 @@ def test_names_are_asked_for_an_unknown_project_once_an_hour() -> None:
     assert not wants_names(with_names(state, {2: "Two", 3: "Three"}, clock.wall), clock.wall + 2 * HOUR)
 
 
+def test_polls_that_recover_ask_no_sooner_for_names_that_were_given() -> None:
+    """They ask anew for what had failed, and not for a project of which the API has said that it has no name."""
+    clock = SetClock()
+    for names, again in ((None, True), ({2: "Two"}, False)):
+        state = with_names(polled(CustomerState(make_customer()), clock, answer({(1, 1): 1.0})), names, clock.wall)
+        state = with_failure(state, Result.TIMEOUT, "no answer", 10.0)
+        state = polled(state, clock, answer({(1, 1): 2.0}))
+        assert wants_names(state, clock.wall + SECOND) == again
+
+
 # --- 2. Reload -------------------------------------------------------------------------------------------------------
 
 SETTINGS: Final[dict[str, Any]] = {

@@ -133,6 +133,8 @@ class _Work:
     """Whether something is to be asked beside the polls, now or within the hour; to look at each poll costs much."""
     hold: datetime | None = None
     """Until when the API wants to be left alone, if the last poll was told so."""
+    asked: date | None = None
+    """The day that the last poll asked about, well or badly."""
 
 
 class Poller:
@@ -177,7 +179,7 @@ class Poller:
     def _bring_forward(self, work: _Work) -> None:
         now = self._store.moment().wall
         state = self._store.state(work.customer.name)
-        asked = state.snapshot.day if state and state.snapshot else times.local_date(work.customer.zone, now)
+        asked = work.asked or times.local_date(work.customer.zone, now)
         hold = min(work.hold, now + LONGEST_RETRY_AFTER) if work.hold else None
         due = next_poll(work.customer, now, asked, hold)
         if state and due and state.next_poll and state.next_poll > due:
@@ -229,7 +231,7 @@ class Poller:
             return  # that one sees to the next when it is done
         try:
             jumps, began = self._jumps, self._store.moment()
-            day = times.local_date(work.customer.zone, began.wall)
+            day = work.asked = times.local_date(work.customer.zone, began.wall)
             before = self._store.state(work.customer.name)
             state = self._poll_once(work, day, began)
         finally:

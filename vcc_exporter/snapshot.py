@@ -150,8 +150,9 @@ class CustomerState:
 def with_answer(state: CustomerState, day: date, answer: Answer, received: Moment, took_s: float) -> CustomerState:
     """Return the state after a good poll that asked about `day`."""
     if state.last_result not in (None, Result.SUCCESS):
-        # What the lookback failed of may be over, too.
-        state = replace(state, lookback_tried=None, names_tried=None)
+        # What the lookback and the names failed of may be over, too; names that were given are none the newer for it.
+        names_tried = state.names_tried if state.names_day == day else None
+        state = replace(state, lookback_tried=None, names_tried=names_tried)
     state = replace(
         _counted(state, Result.SUCCESS, took_s),
         last_error="",
