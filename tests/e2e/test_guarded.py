@@ -380,10 +380,9 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         (CUSTOMERS, "rate_limit: {burst: 1}\n", ["web.yml:1: rate_limit: "]),
         (CUSTOMERS, None, ["web.yml: cannot be read: No such file"]),
         (SHARES, USERS, ["config.yaml:4: web_users.acme-prom: "]),
-        (SHARES, "", ["config.yaml:4: web_users.acme-prom: "]),
         (SHARES + "x: 1\n", "basic_auth_users: {a: b}\n", ["config.yaml:5: x: ", "web.yml:1: basic_auth_users.a: "]),
     ],
-    ids=["web", "no-file", "no-user", "empty", "both"],
+    ids=["web", "no-file", "no-user", "both"],
 )
 def test_a_bad_one_is_an_error_at_the_start_and_for_check_config(
     text: str, web: str | None, told: list[str], tmp_path: Path
