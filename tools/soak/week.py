@@ -42,7 +42,10 @@ _SECRET: Final = "s0ak-key-"  # noqa: S105 - what a key begins with, to find it 
 _JUST_BEFORE: Final = timedelta(milliseconds=1)
 _TICK: Final = timedelta(microseconds=1)
 _QUARTER: Final = timedelta(minutes=15)
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
 _DAY_S: Final = 86_400
+_AT_A_QUARTER: Final = 12
+"""How many are looked at when a quarter of an hour begins; when an hour begins, all."""
 _RELOADS_BESIDE: Final = 0.03
 """The part of the instants with a request under way that have a reload, too."""
 _LATEST: Final = timedelta(seconds=45)
@@ -236,16 +239,18 @@ class _Week:
             way = min(way, max(timedelta(seconds=left_s), _TICK))
         if self._agenda:
             way = min(way, max(timedelta(seconds=self._agenda[0][0] - now.seconds), _TICK))
-        quarter = (
-            now.wall + _QUARTER - (now.wall - now.wall.replace(hour=0, minute=0, second=0, microsecond=0)) % _QUARTER
-        )
-        until, whom = quarter - now.wall, list[str]()
+        quarter = now.wall + _QUARTER - (now.wall - _EPOCH) % _QUARTER
+        # Hours begin and end at quarters, somewhere.
+        until, whom = quarter - now.wall, [] if quarter.minute == 0 else self._some(_AT_A_QUARTER)
         for edge, name in self._oracle.edges(now):
             left = edge - now.wall
             left = left - _JUST_BEFORE if left > _JUST_BEFORE else left
             if left < until or (left == until and whom):
                 until, whom = left, [*whom, name] if left == until else [name]
         return (way, None) if way < until else (max(until, _TICK), whom)
+
+    def _some(self, most: int) -> list[str]:
+        return self._dice.sample(sorted(self._customers), min(most, len(self._customers)))
 
     def _timeout_s(self, exchange: Exchange) -> float:
         # One whose customer is gone is about to be given up.
@@ -277,7 +282,7 @@ class _Week:
         self._oracle.settle(now, self._api.events(), self._around)
         if self._log.found:
             raise WrongError(self._log.found[0])
-        if self._dice.happens(0.2):
+        if self._oracle.changed and self._dice.happens(0.2):
             self._take(self._oracle.changed, See.RECENTLY)
         self._check_taken()
         self._rig.store.page()  # as the thread that makes the page does within a second
@@ -291,7 +296,7 @@ class _Week:
 
     def _in_between(self) -> threading.Thread:
         """Scrape while polls go on."""
-        now, names = self.clock.instant(), self._dice.sample(sorted(self._customers), min(3, len(self._customers)))
+        now, names = self.clock.instant(), self._some(3)
 
         def scrape() -> None:
             for _ in range(2):
@@ -331,8 +336,7 @@ class _Week:
 
     def _look_at_some(self) -> None:
         """Look at a few, one of them unknown."""
-        names = self._dice.sample(sorted(self._customers), min(4, len(self._customers)))
-        self._take([*names, *self._removed, "nobody"], See.NOW)
+        self._take([*self._some(4), *self._removed, "nobody"], See.NOW)
 
     def _change_weather(self, name: str) -> None:
         account = self._api.sites[name].account
@@ -400,7 +404,7 @@ class _Week:
     def _edit(self, polled: list[str]) -> str:
         """Change one thing of the config, of some customers or of one that is polled just now. Returns what."""
         dice = self._dice
-        names = dice.sample(sorted(self._customers), min(dice.choice((1, 1, 3)), len(self._customers)))
+        names = self._some(dice.choice((1, 1, 3)))
         kind = dice.choice(("nothing", "names", "rhythm", "question", "question", "removal", "return", "return"))
         if polled:
             names, kind = [dice.choice(polled)], dice.choice(("names", "rhythm", "question", "removal"))
