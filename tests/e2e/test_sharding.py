@@ -61,7 +61,9 @@ def start(
     folder.mkdir()
     (folder / "config.yaml").write_text(config_of(centres, names))
     for name in keys:
-        (folder / f"{name}.key").write_text(centres.centres[name].key)
+        path = folder / f"{name}.key"
+        path.touch(0o600)
+        path.write_text(centres.centres[name].key)
     return start_daemon("", f"--config.file={folder / 'config.yaml'}", *flags)
 
 
