@@ -458,6 +458,19 @@ def send_what_is_taken(client: socket.socket, data: bytes) -> None:
         return
 
 
+@pytest.mark.parametrize(
+    "request_", [GET, GET.replace(b"/", b"/nothing", 1), GET.replace(b"/", b"/broken", 1), b"x\r\n\r\n"]
+)
+def test_no_answer_tells_what_it_is_made_of(served: Served, request_: bytes) -> None:
+    """Good, bad or to nonsense: the versions of Python and of libraries are for those who have the log."""
+    with served.connect() as client:
+        client.sendall(request_)
+        head = client.recv(65536).partition(b"\r\n\r\n")[0].lower()
+    assert b"server: vcc-exporter\r\n" in head + b"\r\n"
+    assert b"python" not in head
+    assert b"aiohttp" not in head
+
+
 def test_pipelined_requests_are_answered_in_order_up_to_the_bad_one(served: Served) -> None:
     """Good ones before it have their answers, it has an error, and what follows is not served."""
     with served.connect() as client:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,9 @@ _PLAIN_TO_TLS: Final = (
     b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
     b"Client sent an HTTP request to an HTTPS server.\n"
 )
+
+_SERVER: Final = "vcc-exporter"
+"""What clients are told of what serves them; the library would tell its version and Python's to whoever asks."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -103,8 +106,7 @@ async def serve(app: web.Application, sockets: Sequence[socket.socket], terms: T
     """Serve an application on listening sockets, until the returned runner is cleaned up."""
     house = _House(terms or Terms())
     app.middlewares.insert(0, house.attend)
-    if terms:
-        app.on_response_prepare.append(house.add_headers)
+    app.on_response_prepare.append(house.add_headers)
     runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=_SHUTDOWN_S)
     await runner.setup()
     await _Site(runner, house, sockets).start()
@@ -135,7 +137,7 @@ class _Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         # The framework's own answer to what is no HTTP passes by all that an application can set up.
         answer = super().handle_error(request, status, exc, message)
-        answer.headers.update(self._house.terms.headers())
+        self._house.complete(answer)
         return answer
 
     def drop(self) -> None:
@@ -206,6 +208,11 @@ class _House:
                 self._idle[connection] = None
 
     async def add_headers(self, _request: web.Request, response: web.StreamResponse) -> None:
+        self.complete(response)
+
+    def complete(self, response: web.StreamResponse) -> None:
+        """Add what stands in the head of each answer."""
+        response.headers[hdrs.SERVER] = _SERVER
         response.headers.update(self.terms.headers())
 
     # Clients that come.
