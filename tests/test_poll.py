@@ -1073,6 +1073,16 @@ def test_a_poll_that_hangs_takes_no_thread_at_each_due_time_and_is_followed_by_t
         assert world.polls() == {"success": polls}
 
 
+def test_a_run_that_begins_when_the_next_poll_is_set_already_makes_none(world: World) -> None:
+    """As that of an instant at which another poll was about to end: polls never come sooner than they are due."""
+    world.begin(world.bank())
+    polls, due = world.polls(), world.due()
+    world.poller._poll(world.poller._works["bank"])  # noqa: SLF001 - what a thread that was late would do
+    assert (world.polls(), world.due()) == (polls, due)
+    world.advance(MINUTE)
+    assert world.polls() == {"success": polls["success"] + 1}
+
+
 # Faults of our own.
 
 

@@ -231,8 +231,10 @@ class Poller:
             return  # that one sees to the next when it is done
         try:
             jumps, began = self._jumps, self._store.moment()
-            day = work.asked = times.local_date(work.customer.zone, began.wall)
             before = self._store.state(work.customer.name)
+            if before and before.next_poll and before.next_poll > began.wall:
+                return  # the run of an instant that passed while a poll was under way, which has set the next since
+            day = work.asked = times.local_date(work.customer.zone, began.wall)
             state = self._poll_once(work, day, began)
         finally:
             work.busy.release()
