@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
+from functools import partial
 from typing import Final
 
 from tools.soak.accounts import Pair, Reply, Row, Values
@@ -105,6 +106,8 @@ class Oracle:
         """All polls of the run."""
         self._trail: dict[str, list[Model | None]] = {}
         """What was so of customers since the last whole look, oldest first, where it has changed."""
+        self._grids: dict[str, list[list[Model]]] = {}
+        """The same, by how many polls and lookbacks are taken in."""
         self._polls: dict[str, _Poll] = {}
         self._lookbacks: dict[str, _Lookback] = {}
         self._keys: dict[str, str] = {}
@@ -147,6 +150,7 @@ class Oracle:
     def looked(self) -> None:
         """Forget what was so before: the page says what is so now."""
         self._trail.clear()
+        self._grids.clear()
         self._reloaded.clear()
         self._configs = [self._config]
 
@@ -265,7 +269,8 @@ class Oracle:
             result = "timeout"
         if kind == "names":
             if result == "success" and reply.names is not None:
-                self._change(exchange.customer, replace(model, names=reply.names))
+                names = reply.names
+                self._learnt(exchange.customer, lambda model: replace(model, names=names))
                 self._named[exchange.customer] = now.wall
         elif kind == "lookback":
             self._lookback_ended(now, exchange, model, result)
@@ -285,7 +290,8 @@ class Oracle:
         if not lookback.left:
             del self._lookbacks[name]
             if lookback.day == on_the_wall(settings.zone, now.wall):
-                self._change(name, model.with_lookback(lookback.day, frozenset(lookback.pairs)))
+                pairs = frozenset(lookback.pairs)
+                self._learnt(name, lambda model: model.with_lookback(lookback.day, pairs))
 
     def _poll_ended(self, now: Instant, exchange: Exchange, model: Model, result: str) -> None:
         name, settings = exchange.customer, model.settings
@@ -299,15 +305,17 @@ class Oracle:
                 return
         del self._polls[name]
         hold = _hold(exchange.reply, poll.began, now) if exchange.outcome == "answered" else None
-        after = self._after(model, poll.day, result, began=poll.began, ended=now, hold=hold)
+        whole = Whole(poll.day, now, poll.usable, frozenset(poll.rejected_pairs - poll.usable.keys()))
+
+        def after(model: Model) -> Model:
+            counted = self._after(model, poll.day, result, began=poll.began, ended=now, hold=hold)
+            return counted.answered(whole, poll.rows, poll.rejected) if result == "success" else counted
+
         if result == "success":
-            rejected = frozenset(poll.rejected_pairs - poll.usable.keys())
-            after = after.answered(Whole(poll.day, now, poll.usable, rejected), poll.rows, poll.rejected)
             since = self._no_lookback_since.get(name, (None, 0.0))
             if settings.lookback_days and model.looked_back != poll.day != since[0] and name not in self._lookbacks:
                 self._no_lookback_since[name] = poll.day, now.seconds
-        self.results[result] += 1
-        self._change(name, after)
+        self._polled(name, after, result)
 
     def _after(
         self,
@@ -342,8 +350,8 @@ class Oracle:
             poll, result = self._polls.pop(name), self._unseen(name, around(name))
             if not result:
                 raise WrongError(f"{name}: a poll asks no further, though there is more to ask: {poll.left}")
-            self._change(name, self._after(self.models[name], poll.day, result, began=poll.began, ended=now))
-            self.results[result] += 1
+            unseen = partial(self._after, day=poll.day, result=result, began=poll.began, ended=now)
+            self._polled(name, unseen, result)
 
     def _find_unseen(self, now: Instant, around: Callable[[str], Around]) -> None:
         """Count polls that were due and could not be seen."""
@@ -355,8 +363,7 @@ class Oracle:
                 raise WrongError(f"{name} is not polled at {now.wall}, though it said it would be at {model.due}")
             if around(name).key is not None:
                 self._keys.setdefault(name, around(name).key or "")
-            self._change(name, self._after(model, None, result, began=now, ended=now))
-            self.results[result] += 1
+            self._polled(name, partial(self._after, day=None, result=result, began=now, ended=now), result)
 
     def _find_missing_lookbacks(self, now: Instant) -> None:
         for name, (day, since) in list(self._no_lookback_since.items()):
@@ -384,7 +391,33 @@ class Oracle:
         """Tell whether a poll of a customer is under way."""
         return name in self._polls
 
+    # Polls and lookbacks run beside one another: of those that end at the same instant, what the API saw end first need
+    # not be what is known first.
+
+    def _polled(self, name: str, change: Callable[[Model], Model], result: str) -> None:
+        """Take in a poll, as it changes what is so with any of the lookbacks of this instant, or none."""
+        self.results[result] += 1
+        grid = self._beside(name)
+        grid.append([change(model) for model in grid[-1]])
+        self._say(name, grid[-1])
+
+    def _learnt(self, name: str, change: Callable[[Model], Model]) -> None:
+        """Take in a lookback or names, as they change what is so with any of the polls of this instant, or none."""
+        grid = self._beside(name)
+        for models in grid:
+            models.append(change(models[-1]))
+        self._say(name, [models[-1] for models in grid])
+
+    def _beside(self, name: str) -> list[list[Model]]:
+        """Return what may be so of a customer: a row for each poll since the last look, a column for each lookback."""
+        return self._grids.setdefault(name, [[self.models[name]]])
+
+    def _say(self, name: str, models: list[Model]) -> None:
+        self._trail.setdefault(name, [self.models.get(name)]).extend(models)
+        self.models[name] = models[-1]
+
     def _change(self, name: str, model: Model | None) -> None:
+        self._grids.pop(name, None)
         self._trail.setdefault(name, [self.models.get(name)]).append(model)
         if model is None:
             del self.models[name]
