@@ -227,15 +227,17 @@ class Poller:
     # A poll.
 
     def _poll(self, work: _Work) -> None:
+        state: CustomerState | None
         if not work.busy.acquire(blocking=False):
             return  # that one sees to the next when it is done
         try:
             jumps, began = self._jumps, self._store.moment()
             before = self._store.state(work.customer.name)
             if before and before.next_poll and before.next_poll > began.wall:
-                return  # the run of an instant that passed while a poll was under way, which has set the next since
-            day = work.asked = times.local_date(work.customer.zone, began.wall)
-            state = self._poll_once(work, day, began)
+                state = before  # the run of an instant that passed while a poll was under way, which has set the next
+            else:
+                day = work.asked = times.local_date(work.customer.zone, began.wall)
+                state = self._poll_once(work, day, began)
         finally:
             work.busy.release()
         if state is None:
@@ -243,7 +245,7 @@ class Poller:
             work.session.close()
             self._timetable.drop(work.job)
         elif state.next_poll:
-            # Only now: a run that meanwhile found the work busy has left its instant, which is then set anew.
+            # Only now, and always: a run that found the work busy has left its instant, which is then set anew.
             self._poll_at(work, state.next_poll)
             if self._jumps != jumps:
                 self._bring_forward(work)
