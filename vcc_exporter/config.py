@@ -248,15 +248,19 @@ def _holidays_need_hours(customer: LinedMap) -> _Broken:
 def _shares(tree: Any) -> _Broken:
     """Find who is to see customers that are none, or one twice. Returns whole paths."""
     users = tree.get("web_users") if isinstance(tree, LinedMap) else None
-    known = [item.get("name") for _, item in _mappings(tree, "customers")]
+    known = {name for _, item in _mappings(tree, "customers") if isinstance(name := item.get("name"), str)}
     for user, names in users.items() if isinstance(users, LinedMap) else ():
+        seen = set[str]()
         for i, name in enumerate(names) if isinstance(names, list) else ():
-            if isinstance(name, str) and name not in known:
-                near = difflib.get_close_matches(name, filter(None, known), 1)
+            if not isinstance(name, str):
+                continue  # told already, as a wrong type
+            if name not in known:
+                near = difflib.get_close_matches(name, sorted(known), 1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 yield ("web_users", user, i), f"expected the name of a customer, found {name!r}{hint}"
-            elif name in names[:i]:
+            elif name in seen:
                 yield ("web_users", user, i), f"expected each customer once, found {name!r} again"
+            seen.add(name)
 
 
 _RULES: Final = (_one_key, _one_rhythm, _account, _teams_once, _queues_once, _days_once, _holidays_need_hours)

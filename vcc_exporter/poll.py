@@ -233,7 +233,8 @@ class Poller:
         try:
             jumps, began = self._jumps, self._store.moment()
             before = self._store.state(work.customer.name)
-            if before and before.next_poll and before.next_poll > began.wall:
+            is_mine = before is not None and before.customer is work.customer
+            if before and is_mine and before.next_poll and before.next_poll > began.wall:
                 state = before  # the run of an instant that passed while a poll was under way, which has set the next
             else:
                 day = work.asked = times.local_date(work.customer.zone, began.wall)

@@ -17,8 +17,8 @@ from aiohttp import hdrs, web
 log = logging.getLogger(__name__)
 
 MOST_CONNECTIONS: Final = 512
-"""Beyond it the connection that is without a request for the longest time is dropped for the next one, so that clients
-that only hold connections lock nobody out."""
+"""Beyond it, or half of the descriptors, the connection that is without a request for the longest time is dropped for
+the next one, so that clients that only hold connections lock nobody out."""
 _SILENCE_S: Final = 20
 """How long a connection may be without a whole request: longer than the usual 15 s from one scrape to the next, since a
 large answer costs twice as much on a new one, and more with TLS."""
