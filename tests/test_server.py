@@ -8,6 +8,7 @@ import resource
 import selectors
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http import HTTPStatus
@@ -16,7 +17,18 @@ import pytest
 from aiohttp import web
 from running import eventually, fetch
 
-from vcc_exporter.server import MOST_CONNECTIONS, Address, listen, parse_address, raise_descriptor_limit, serve
+from vcc_exporter import server
+from vcc_exporter.exposition import Body
+from vcc_exporter.sending import AGAIN, send
+from vcc_exporter.server import (
+    MOST_CONNECTIONS,
+    Address,
+    Terms,
+    listen,
+    parse_address,
+    raise_descriptor_limit,
+    serve,
+)
 
 BIG = b"x" * 8_000_000
 """More than any socket's buffers take."""
@@ -140,12 +152,37 @@ class Held:
         return web.Response(text="held")
 
 
+class Repeated:
+    """A handler whose answers can be made again, for as long as there is a body."""
+
+    def __init__(self) -> None:
+        self.handled = 0
+        self.body: bytes | None = b"first"
+        self.rules: object = None
+        self.go = asyncio.Event()
+        self.go.set()
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Answer what is there, and say how that is done again."""
+        self.handled += 1
+        await self.go.wait()
+        request[AGAIN] = self._again
+        body = Body([self.body or b"nothing"], len(self.body or b"nothing"))
+        return await send(request, body, {"X-Kind": "repeated"})
+
+    def _again(self) -> Body | None:
+        return Body([self.body], len(self.body)) if self.body else None
+
+
 class Served:
     """A running server."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, runner: web.AppRunner, handler: Held) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, runner: web.AppRunner, handler: Held, repeated: Repeated
+    ) -> None:
+        self.repeated = repeated
         self._loop = loop
-        self._runner = runner
+        self.runner = runner
         self._ended = False
         self._handler = handler
 
@@ -158,10 +195,18 @@ class Served:
         """Have them answered."""
         self._loop.call_soon_threadsafe(self._handler.go.set)
 
+    def hold_repeated(self) -> None:
+        """Have those that can be made again wait."""
+        self._loop.call_soon_threadsafe(self.repeated.go.clear)
+
+    def release_repeated(self) -> None:
+        """Have them wait no more."""
+        self._loop.call_soon_threadsafe(self.repeated.go.set)
+
     @property
     def port(self) -> int:
         """Return the port of its first address."""
-        port: int = self._runner.addresses[0][1]
+        port: int = self.runner.addresses[0][1]
         return port
 
     @property
@@ -172,7 +217,7 @@ class Served:
     @property
     def connections(self) -> int:
         """Return how many connections it has open."""
-        server = self._runner.server
+        server = self.runner.server
         return len(server.connections) if server else 0
 
     def connect(self) -> socket.socket:
@@ -187,7 +232,7 @@ class Served:
         """Shut it down; once is enough."""
         if not self._ended:
             self._ended = True
-            asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(timeout_s)
+            asyncio.run_coroutine_threadsafe(self.runner.cleanup(), self._loop).result(timeout_s)
 
 
 async def hello(_request: web.Request) -> web.Response:
@@ -244,10 +289,13 @@ def served() -> Iterator[Served]:
     app.router.add_get("/held", held.answer)
     app.router.add_get("/late", late)
     app.router.add_get("/broken", broken)
+    repeated = Repeated()
+    app.router.add_route("*", "/again", repeated.answer)
     with loop_in_thread() as loop, ExitStack() as stack:
         sockets = [listen(Address("127.0.0.1", 0))]
-        runner = asyncio.run_coroutine_threadsafe(serve(app, sockets), loop).result(30)
-        made = Served(loop, runner, held)
+        terms = Terms(rules=lambda: repeated.rules)
+        runner = asyncio.run_coroutine_threadsafe(serve(app, sockets, terms), loop).result(30)
+        made = Served(loop, runner, held, repeated)
         stack.callback(made.end)
         yield made
 
@@ -481,3 +529,182 @@ def test_pipelined_requests_are_answered_in_order_up_to_the_bad_one(served: Serv
     assert answer.count(b"hello") <= 50
     assert b"HTTP/1.0 400 " in answer
     assert served.get("/") == HTTPStatus.OK
+
+
+# Requests that come again in the same bytes.
+
+AGAIN_PLEASE = b"GET /again HTTP/1.1\r\nHost: x\r\n\r\n"
+CHANGING = re.compile(rb"(Date|Content-Length): [^\r]+")
+
+
+def answer_of(client: socket.socket) -> tuple[bytes, bytes]:
+    """Read one answer: head and body."""
+    got = b""
+    while b"\r\n\r\n" not in got:
+        got += received(client)
+    head, _, body = got.partition(b"\r\n\r\n")
+    length = re.search(rb"Content-Length: (\d+)", head)
+    while length and len(body) < int(length[1]):
+        body += received(client)
+    return head, body
+
+
+def received(client: socket.socket) -> bytes:
+    """Return what comes next."""
+    part = client.recv(65536)
+    assert part, "the connection was closed"
+    return part
+
+
+def asked(client: socket.socket, data: bytes = AGAIN_PLEASE) -> tuple[bytes, bytes]:
+    """Send a request, and read the answer."""
+    client.sendall(data)
+    return answer_of(client)
+
+
+def test_what_is_asked_again_is_answered_without_being_read(served: Served) -> None:
+    """With the body of now and a head that says the same, for as long as there is a body and nothing else comes."""
+    with served.connect() as client:
+        head, body = asked(client)
+        assert body == b"first"
+        served.repeated.body = b"another"
+        again, body = asked(client)
+        assert body == b"another"
+        assert b"Content-Length: 7\r\n" in again + b"\r\n"
+        assert len(CHANGING.findall(again)) == 2
+        assert sorted(CHANGING.sub(b"", again).split()) == sorted(CHANGING.sub(b"", head).split())
+        assert b"X-Kind: repeated" in again
+        assert served.repeated.handled == 1
+        served.repeated.body = None
+        assert asked(client)[1] == b"nothing"
+        assert served.repeated.handled == 2
+    with served.connect() as other:
+        asked(other)
+        assert served.repeated.handled == 3
+
+
+def test_nothing_of_a_request_is_kept(served: Served) -> None:
+    """A password may be in it."""
+    with served.connect() as client:
+        for _ in range(3):
+            asked(client, AGAIN_PLEASE.replace(b"Host", b"Authorization: Basic c2VjcmV0\r\nHost", 1))
+        assert served.repeated.handled == 1
+        server = served.runner.server
+        kept = [repr(vars(connection)) for connection in server.connections] if server else []
+        assert len(kept) == 1
+        assert "Repeat(" in kept[0]
+        assert "c2VjcmV0" not in kept[0]
+
+
+def test_what_is_asked_again_under_other_rules_is_judged_again(served: Served) -> None:
+    """Whoever was let in before may not be any more."""
+    with served.connect() as client:
+        for rules in (object(), object()):
+            served.repeated.rules = rules
+            asked(client)
+            asked(client)
+    assert served.repeated.handled == 2
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        AGAIN_PLEASE.replace(b"\r\nHost", b"\r\nContent-Length: 2\r\nHost", 1) + b"{}",
+        AGAIN_PLEASE.replace(b"GET", b"POST", 1),
+        GET,
+    ],
+    ids=["with a body", "another method", "another answer"],
+)
+def test_what_is_not_plain_is_read_each_time(served: Served, request_: bytes) -> None:
+    """Requests with bodies, those that change something, and answers of which nobody has said how they are made."""
+    with served.connect() as client:
+        for number in range(1, 4):
+            assert asked(client, request_)[0].startswith(b"HTTP/1.1 200 ")
+            assert served.repeated.handled == (0 if request_ == GET else number)
+
+
+def test_other_requests_between_get_their_own_answers(served: Served) -> None:
+    """One after another, several at once, and one that comes while another is under way."""
+    with served.connect() as client:
+        for _ in range(3):
+            assert asked(client)[1] == b"first"
+            assert asked(client, GET)[1] == b"hello"
+        for _ in range(2):
+            client.sendall(AGAIN_PLEASE * 2)
+            assert read_bodies(client, 2) == [b"first"] * 2
+        client.sendall(AGAIN_PLEASE + GET + AGAIN_PLEASE)
+        assert read_bodies(client, 3) == [b"first", b"hello", b"first"]
+    with served.connect() as client:
+        served.hold_repeated()
+        handled = served.repeated.handled
+        client.sendall(AGAIN_PLEASE)
+        eventually(lambda: served.repeated.handled > handled, "the first to be under way")
+        other = GET.replace(b"/", b"/held", 1)
+        client.sendall(other)
+        assert served.get("/") == HTTPStatus.OK  # by when that was received
+        served.release_repeated()
+        eventually(lambda: served.held, "the other to be under way")
+        client.sendall(other)
+        served.release()
+        assert read_bodies(client, 3) == [b"first", b"held", b"held"]
+
+
+def test_parts_of_requests_are_no_requests(served: Served) -> None:
+    """Such as a body that looks like the request before it, and the second part of one."""
+    with served.connect() as client:
+        fields = b"GET /again HTTP/1.1\r\nHost: x\r\nContent-Length: "
+        ends = b"%d\r\n\r\n" % (len(fields) + 6)
+        assert asked(client, fields + ends)[1] == b"first"
+        client.sendall(fields + ends)
+        assert asked(client, GET)[1] == b"hello"
+    with served.connect() as client:
+        handled = served.repeated.handled
+        client.sendall(AGAIN_PLEASE[:9])
+        assert served.get("/") == HTTPStatus.OK  # by when that was received
+        client.sendall(AGAIN_PLEASE[9:])
+        assert answer_of(client)[1] == b"first"
+        assert served.repeated.handled == handled + 1
+        assert b" 400 " in asked(client, AGAIN_PLEASE[9:])[0]
+
+
+def read_bodies(client: socket.socket, count: int) -> list[bytes]:
+    """Read so many small answers."""
+    got = b""
+    while len(re.findall(rb"HTTP/1.1 200", got)) < count or not got.endswith((b"first", b"hello", b"held")):
+        got += received(client)
+    return re.findall(rb"\r\n\r\n(first|hello|held)", got)
+
+
+def test_connections_on_which_the_same_is_asked_stay_open_until_it_is_not(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their silence counts from the last answer, like that of any other."""
+    monkeypatch.setattr(server, "_SILENCE_S", 1.5)
+    with served.connect() as client, served.connect() as silent:
+        begun = time.monotonic()
+        while time.monotonic() < begun + 4:
+            asked(client)
+            time.sleep(0.2)  # the pace of a client
+        assert served.repeated.handled == 1
+        assert silent.recv(1) == b""
+        assert client.recv(1) == b""
+
+
+def test_a_client_that_does_not_read_what_it_asks_for_again_is_cut_off(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In time, while one that reads slowly gets all of it; nothing piles up for either."""
+    monkeypatch.setattr(server, "WRITE_TIMEOUT_S", 2)
+    with served.connect() as client, served.connect() as slow:
+        asked(client)
+        asked(slow)
+        served.repeated.body = BIG
+        for _ in range(3):
+            send_what_is_taken(client, AGAIN_PLEASE)
+        slow.sendall(AGAIN_PLEASE)
+        assert answer_of(slow)[1] == BIG
+        assert served.get("/") == HTTPStatus.OK
+        eventually(lambda: served.connections == 1, "the one that does not read to be cut off")
+        assert asked(slow)[1] == BIG
+        served.repeated.body = b"small"
+        assert asked(slow)[1] == b"small"

@@ -224,7 +224,8 @@ class _Daemon:
         self._guard = guard = Guard(rules, open_paths(self._options.telemetry_path))
         self._renewal = Renewal(guard, path, self._options.load, self._store.web_config_judged)
         app.middlewares.append(guard.admit)
-        return await serve(app, sockets, Terms(lambda: guard.rules.web.context, lambda: guard.rules.web.headers))
+        terms = Terms(lambda: guard.rules.web.context, lambda: guard.rules.web.headers, lambda: guard.rules)
+        return await serve(app, sockets, terms)
 
     async def _begin(self) -> Pair:
         pair = await asyncio.to_thread(self._load)

@@ -10,9 +10,12 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, Final, cast
 
 from aiohttp import hdrs, web
+
+from vcc_exporter.sending import WRITE_TIMEOUT_S, Repeat, fingerprint, is_whole, repeat
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +25,9 @@ the next one, so that clients that only hold connections lock nobody out."""
 _SILENCE_S: Final = 20
 """How long a connection may be without a whole request: longer than the usual 15 s from one scrape to the next, since a
 large answer costs twice as much on a new one, and more with TLS."""
+_ROUND_S: Final = 0.5
+"""How often those are looked for that were silent for too long."""
+_FOREVER_S: Final = 10 * 365 * 86400
 _SHUTDOWN_S: Final = 1
 """What answers under way get; the library may take twice that, and the contract gives 5 s in all."""
 _BACKLOG: Final = 1024
@@ -100,6 +106,8 @@ class Terms:
     """TLS for the next connection; None for none."""
     headers: Callable[[], Mapping[str, str]] = dict
     """What stands in the head of each answer."""
+    rules: Callable[[], object] = lambda: None
+    """Who is let in, and on which terms: another object whenever a request that comes again may fare otherwise."""
 
 
 async def serve(app: web.Application, sockets: Sequence[socket.socket], terms: Terms | None = None) -> web.AppRunner:
@@ -117,11 +125,19 @@ class _Connection(web.RequestHandler):
     """One connection, from the moment it was accepted."""
 
     def __init__(self, house: "_House", server: web.Server, accepted: socket.socket) -> None:
-        options: dict[str, Any] = {"access_log": None, "keepalive_timeout": _SILENCE_S}
+        # How long it may be idle the house knows, which sees all its requests.
+        options: dict[str, Any] = {"access_log": None, "keepalive_timeout": _FOREVER_S}
         super().__init__(server, loop=asyncio.get_running_loop(), **options)
         self._house = house
         self._accepted = accepted
         self._link: asyncio.BaseTransport | None = None
+        self._request = b""
+        """The fingerprint of what is under way, where all that came so far was whole requests, one after the other."""
+        self._is_orderly = True
+        """Whether that is so."""
+        self._repeat: Repeat | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        """Of an answer that was sent again, while the client reads it."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._link = transport
@@ -130,7 +146,44 @@ class _Connection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         self._house.forget(self)
         self._link = None  # which leads back here: nothing but a search for garbage would find the two
+        if self._deadline:
+            self._deadline.cancel()
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        again = self._repeat
+        request = fingerprint(data) if is_whole(data) else b""
+        if again and request == again.fingerprint and not self.writing_paused and self._send_again(again):
+            return
+        self._repeat = None
+        self._is_orderly = self._is_orderly and not self._request and request != b""
+        self._request = request if self._is_orderly else b""
+        super().data_received(data)
+
+    def answered(self, request: web.Request, response: web.StreamResponse, rules: object) -> None:
+        """Note that a request was answered, which these rules have let in."""
+        self._repeat = repeat(self._request, request, response, rules) if self._request else None
+        self._request = b""
+
+    def _send_again(self, again: Repeat) -> bool:
+        """Send an answer without reading its request. Returns whether that could be done."""
+        transport, rules = self.transport, self._house.terms.rules()
+        if transport is None or transport.is_closing() or rules is not again.rules:
+            return False
+        self._house.busy(self)
+        is_sent = again.send(transport)
+        if self.writing_paused:
+            self._deadline = self._loop.call_later(WRITE_TIMEOUT_S, transport.abort)
+        else:
+            self._house.idle(self)
+        return is_sent
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._deadline:
+            self._deadline.cancel()
+            self._deadline = None
+            self._house.idle(self)
 
     def handle_error(
         self, request: Any, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -162,8 +215,9 @@ class _House:
         self.terms = terms
         self.sockets: tuple[socket.socket, ...] = ()
         self._open: set[_Connection] = set()
-        self._idle: dict[_Connection, None] = {}
-        """Those without a request under way, for the longest time first."""
+        self._idle: dict[_Connection, float] = {}
+        """Since when those are without a request that have none under way, for the longest time first."""
+        self._round: asyncio.TimerHandle | None = None
         self._welcomes: set[asyncio.Task[None]] = set()
         self._is_short = False
         """Whether the system has nothing left to accept a connection with, which is told once."""
@@ -176,8 +230,11 @@ class _House:
         for listening in sockets:
             listening.setblocking(False)
             self._loop.add_reader(listening, self._accept, listening)
+        self._close_silent()
 
     def close(self) -> None:
+        if self._round:
+            self._round.cancel()
         for listening in self.sockets:
             self._loop.remove_reader(listening)
             listening.close()
@@ -189,23 +246,43 @@ class _House:
         self._open.discard(connection)
         self._idle.pop(connection, None)
 
+    def busy(self, connection: _Connection) -> None:
+        """Note that a request is under way."""
+        self._idle.pop(connection, None)
+
+    def idle(self, connection: _Connection) -> None:
+        """Note that it was answered."""
+        if connection in self._open:
+            self._idle[connection] = self._loop.time()
+
+    def _close_silent(self) -> None:
+        """Close those that have been without a request for too long, now and for ever."""
+        longest_ago = self._loop.time() - _SILENCE_S
+        for connection in list(takewhile(lambda c: self._idle[c] < longest_ago, self._idle)):
+            self.forget(connection)
+            connection.force_close()
+        self._round = self._loop.call_later(_ROUND_S, self._close_silent)
+
     # Requests.
 
     @web.middleware
     async def attend(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Keep account of whose request is under way, and let no fault end more than its own request."""
         connection = cast("_Connection", request.protocol)
-        self._idle.pop(connection, None)
+        self.busy(connection)
+        rules = self.terms.rules()
         try:
-            return await handler(request)
+            response = await handler(request)
         except (web.HTTPException, ConnectionError):
             raise  # the latter is a client that has left, of which the library thinks nothing
         except Exception:
             log.exception("unexpected fault", extra={"path": request.path})
             return web.Response(status=500, text="An unexpected fault of the exporter; its log says where.\n")
+        else:
+            connection.answered(request, response, rules)
+            return response
         finally:
-            if connection in self._open:
-                self._idle[connection] = None
+            self.idle(connection)
 
     async def add_headers(self, _request: web.Request, response: web.StreamResponse) -> None:
         self.complete(response)
@@ -249,7 +326,7 @@ class _House:
         accepted.setblocking(False)
         connection = _Connection(self, self._server, accepted)
         self._open.add(connection)
-        self._idle[connection] = None
+        self._idle[connection] = self._loop.time()
         if len(self._open) > self._most:
             self._drop_one()
         welcome = self._loop.create_task(self._welcome(accepted, connection))

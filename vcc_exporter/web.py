@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from typing import Final
 
@@ -11,6 +11,7 @@ from aiohttp import web
 
 from vcc_exporter.exposition import Body, Format
 from vcc_exporter.guard import SHARE
+from vcc_exporter.sending import AGAIN, send
 from vcc_exporter.status_page import HEADERS, Surroundings, status_page
 from vcc_exporter.store import Store
 
@@ -19,8 +20,6 @@ log = logging.getLogger(__name__)
 Reload = Callable[[], Awaitable[tuple[str, ...]]]
 """Loads the config again and returns what is wrong with it, nothing where all went well."""
 
-_WRITE_TIMEOUT_S: Final = 30
-"""How long a client may take to read an answer. No scraper waits as long for a page of any size."""
 _OWN_PATHS: Final = frozenset({"/-/healthy", "/-/ready", "/-/reload"})
 
 
@@ -57,9 +56,7 @@ async def _home(
     chosen, share = request.query.getall("customer[]", []), request.get(SHARE)
     text = await asyncio.to_thread(_page_for_people, store, chosen, share, telemetry_path, notice())
     content = text.encode()
-    return await _answer(
-        request, Body([content], len(content)), {**HEADERS, "Content-Type": "text/html; charset=utf-8"}
-    )
+    return await send(request, Body([content], len(content)), {**HEADERS, "Content-Type": "text/html; charset=utf-8"})
 
 
 def _page_for_people(
@@ -96,71 +93,35 @@ async def _reload(reload: Reload | None, _request: web.Request) -> web.Response:
 async def _metrics(store: Store, request: web.Request) -> web.StreamResponse:
     said = request.headers
     chosen, gzip = _negotiated(tuple(said.getall("Accept", ())), tuple(said.getall("Accept-Encoding", ())))
-    page = store.published()
     share = request.get(SHARE)
     if share is not None or "customer[]" in request.query:
         wanted = request.query.getall("customer[]", sorted(share or ()))
         seen = [name for name in wanted if share is None or name in share]
         body = await asyncio.to_thread(_body_of, store, seen, chosen, gzip)
-    elif page and (chosen, gzip) in page.bodies:
-        body = page.body(chosen, gzip)
     else:
-        body = await asyncio.to_thread(_body, store, chosen, gzip)
+        body = await _body(store, chosen, gzip)
+        request[AGAIN] = lambda: _ready_body(store, chosen, gzip)
     headers = {"Content-Type": chosen.value, "Vary": "Accept, Accept-Encoding"}
-    return await _answer(request, body, headers | ({"Content-Encoding": "gzip"} if gzip else {}))
+    return await send(request, body, headers | ({"Content-Encoding": "gzip"} if gzip else {}))
 
 
-def _body(store: Store, chosen: Format, gzip: bool) -> Body:
+def _ready_body(store: Store, chosen: Format, gzip: bool) -> Body | None:
+    """Return the page in this form where it is true and was put together already."""
+    page = store.published()
+    return page.bodies.get((chosen, gzip)) if page else None
+
+
+async def _body(store: Store, chosen: Format, gzip: bool) -> Body:
+    ready = _ready_body(store, chosen, gzip)
+    return await asyncio.to_thread(_body_made_anew, store, chosen, gzip) if ready is None else ready
+
+
+def _body_made_anew(store: Store, chosen: Format, gzip: bool) -> Body:
     return (store.published() or store.page()).body(chosen, gzip)
 
 
 def _body_of(store: Store, customers: list[str], chosen: Format, gzip: bool) -> Body:
     return (store.published() or store.page()).body_of(customers, chosen, gzip)
-
-
-async def _answer(request: web.Request, body: Body, headers: Mapping[str, str]) -> web.StreamResponse:
-    """Send an answer of any size, to a client that reads it in time."""
-    response = web.StreamResponse(headers=headers)
-    response.content_length = body.size
-    try:
-        async with asyncio.timeout(_WRITE_TIMEOUT_S):
-            await response.prepare(request)
-            if request.method != "HEAD":
-                await _write(request, response, body.parts)
-            await response.write_eof()
-    except TimeoutError:
-        if request.transport:
-            request.transport.abort()
-    except ConnectionError:
-        log.debug("a client left before it had its answer", extra={"path": request.path})
-    return response
-
-
-async def _write(request: web.Request, response: web.StreamResponse, parts: Sequence[bytes]) -> None:
-    """Send parts as they are: the framework's own way takes longer for each of them than to copy it."""
-    await response.write(parts[0])  # and the head with it
-    for some in _gathered(parts[1:]):
-        if request.transport is None:
-            return
-        request.transport.writelines(some)
-        await request.writer.drain()
-
-
-_GATHERED: Final = 2 * 2**20
-
-
-def _gathered(parts: Sequence[bytes]) -> Iterator[list[bytes]]:
-    """Take as many parts together as one client may hold up in this process where they have to be encrypted."""
-    some: list[bytes] = []
-    size = 0
-    for part in parts:
-        some.append(part)
-        size += len(part)
-        if size >= _GATHERED:
-            yield some
-            some, size = [], 0
-    if some:
-        yield some
 
 
 # Negotiation, by RFC 9110. The client library's own ignores q and fails on versions that are no number.

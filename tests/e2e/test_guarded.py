@@ -265,9 +265,14 @@ def test_users_and_passwords_change_without_a_reload(start: StartGuarded, tmp_pa
     daemon = start(TLS + USERS)
     other = Client(daemon, user="other", password="another")
     assert other.status() == HTTPStatus.UNAUTHORIZED
+    admin = Client(daemon)
+    kept = admin.connection()
+    assert [admin.ask(kept)[0] for _ in range(3)] == [OK] * 3
     replace(tmp_path / "web.yml", f"{TLS}basic_auth_users:\n  other: {hashed('another')}\n")
     eventually(lambda: other.status() == OK, "the new user to be let in")
-    assert Client(daemon).status() == HTTPStatus.UNAUTHORIZED
+    assert admin.status() == HTTPStatus.UNAUTHORIZED
+    assert admin.ask(kept)[0] == HTTPStatus.UNAUTHORIZED  # in the same bytes as before
+    kept.close()
     kept = other.connection()
     replace(tmp_path / "web.yml", "")
     eventually(lambda: answered(daemon) == OK, "plain HTTP without a password")

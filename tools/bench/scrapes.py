@@ -64,10 +64,12 @@ def against_peers(run: Run) -> Iterator[Result]:
 
 def _notice_who_closes(run: Run, scrapers: list[Scraper]) -> None:
     """Learn whose connection is closed when the next scrape of a Prometheus comes."""
+    due = []
     for scraper in scrapers:
         scraper.scrape("gzip")
-    time.sleep(run.seconds)
-    for scraper in scrapers:
+        due.append(clock.monotonic() + run.seconds)  # of each by itself: some take seconds to answer
+    for scraper, at in zip(scrapers, due, strict=True):
+        time.sleep(max(0, at - clock.monotonic()))
         scraper.reconnects = scraper.closed()
 
 
