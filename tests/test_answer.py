@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import DATA, statistics_body
 
+from vcc_exporter import answer as answer_module
 from vcc_exporter.answer import (
     AMBIGUOUS,
     DUPLICATE,
@@ -578,6 +579,65 @@ def test_every_row_is_counted_once(rows: list[Any]) -> None:
     """Each row that came is either usable or rejected."""
     answer = read_statistics(response_of([json.loads(GOOD), *rows]), DAY, EVERYTHING)
     assert answer.rows == 1 + len(rows)
+
+
+# Two parsers, of which the quick one is for the usual answer.
+
+
+def written_object(pairs: list[tuple[str, Any]], colon: str) -> str:
+    """Write an object in which keys may come twice."""
+    return "{" + ", ".join(json.dumps(key) + colon + json.dumps(value) for key, value in pairs) + "}"
+
+
+def read_whole(body: bytes) -> Answer | tuple[str, tuple[Rejection, ...]]:
+    """Read an answer, or the error and what it tells of rows."""
+    try:
+        return read_statistics(body, DAY, EVERYTHING)
+    except AnswerError as error:
+        return str(error), error.rejections
+
+
+ANY_NUMBER: Final = st.one_of(
+    st.integers(-1, 3), st.integers(), st.integers(10**300, 10**320), st.floats(), st.just(2**53 + 1), st.just(20260311)
+)
+TEXTS: Final = st.sampled_from(["", ":", '":', "1", "2.0", "x"])
+FIELDS: Final = st.lists(st.tuples(ANY_KEY, ANY_NUMBER | TEXTS | st.none() | st.booleans()), max_size=6)
+
+
+@ANY_SPEED
+@given(
+    st.lists(st.tuples(FIELDS, st.sampled_from([":", " : ", "\n:\t"])), max_size=3),
+    st.sampled_from(["[]", "{}", '["a:b"]']),
+    st.sampled_from(["{%s}", '{"response": [], %s}', '{"more": {"a": 1}, %s}', "[%s]", "{%s, }"]),
+)
+def test_the_quick_parser_reads_what_the_careful_one_does(
+    rows: list[tuple[list[tuple[str, Any]], str]], errors: str, shape: str
+) -> None:
+    """Where keys come twice, texts hold colons, and numbers are of any size."""
+    good = [("projectid", 7), ("queueid", -1), *((s.key, 10 * i) for i, s in enumerate(STATISTICS))]
+    texts = [written_object(pairs, colon) for pairs, colon in [*rows, (good, ":")]]
+    body = (shape % f'"response": [{", ".join(texts)}], "errors": {errors}').encode()
+    found = read_whole(body)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(answer_module, "_decode_quickly", lambda _: None)
+        assert read_whole(body) == found
+
+
+def test_the_usual_answer_is_read_by_the_quick_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that comes twice is for the careful one, wherever it is."""
+    careful: list[bytes] = []
+
+    def loads(body: bytes, **_: Any) -> Any:
+        careful.append(body)
+        return {}
+
+    monkeypatch.setattr(json, "loads", loads)
+    usual = body_of(GOOD)
+    assert read_statistics(usual, DAY, EVERYTHING).rows == 1
+    with pytest.raises(AnswerError):
+        read_statistics(usual.replace(b'"errors"', b'"errors": [], "errors"'), DAY, EVERYTHING)
+    assert len(careful) == 1
+    assert careful[0].count(b'"errors"') == 2
 
 
 # Several days.

@@ -15,6 +15,8 @@ from datetime import date, timedelta
 from operator import itemgetter
 from typing import Any, Final
 
+from pydantic_core import from_json
+
 from vcc_exporter.vocabulary import NO_QUEUE, STATISTICS
 
 Pair = tuple[int, int]
@@ -104,8 +106,17 @@ _PLAIN_DECIMAL: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?", re.ASCII)
 _KEYS: Final = tuple((s.name, s.key if s.key != s.name else None) for s in STATISTICS)
 _AS_SENT: Final = itemgetter(*(s.key for s in STATISTICS))
 _LONG_NAMES: Final = frozenset(s.name for s in STATISTICS if s.key != s.name)
-_ONLY_FLOATS: Final = {float}
-_USUAL: Final = {float(number): float(number) for number in range(1024)}
+_NUMBERS: Final = {int, float}  # of which a bool, which is an int, is none
+
+
+class _Shared(dict[float, float]):
+    """One float for each usual number: half of all are 0, and each would take more memory than its text."""
+
+    def __missing__(self, number: float) -> float:
+        return float(number)
+
+
+_SHARED: Final = _Shared({float(number): float(number) for number in range(1024)})
 _MEANT: Final = {"response", "errors", "projectid", "queueid", "date", *(key for keys in _KEYS for key in keys)}
 _LONGEST_NAME: Final = 200  # a name stands on every series of its project
 # The largest response has room for at most 24,000 rows as the API writes them, which is 560,000 values. What is made of
@@ -289,6 +300,9 @@ def _decode(body: bytes) -> Any:
     # Before anything is made of them. Those that stand within texts are counted, too: that harms no real answer.
     if sum(map(body.count, (b",", b"{", b"["))) > _MOST_VALUES:
         raise AnswerError(f"it has more than {_MOST_VALUES} values")
+    quick = _decode_quickly(body)
+    if quick is not None:
+        return quick
     try:
         # Integers of any length become floats, infinite where they are beyond one: a row's fault then, not
         # the whole answer's.
@@ -297,6 +311,23 @@ def _decode(body: bytes) -> Any:
         raise AnswerError("it is nested too deeply") from None
     except ValueError:
         raise AnswerError(f"it is no JSON{_what_else(body)}") from None
+
+
+def _decode_quickly(body: bytes) -> dict[str, Any] | None:
+    """Read the usual answer in a seventh of the time; None where more must be known of it.
+
+    This parser keeps the last of two equal keys and does not tell. But each key has a colon behind it: where there
+    are no more colons than keys that were kept, none came twice.
+    """
+    try:
+        decoded = from_json(body, cache_strings="keys")
+    except ValueError:
+        return None
+    if not isinstance(decoded, dict):
+        return None
+    rows = decoded.get("response")
+    keys = len(decoded) + sum(len(row) for row in rows if isinstance(row, dict)) if isinstance(rows, list) else 0
+    return decoded if keys == body.count(b":") else None
 
 
 def _what_else(body: bytes) -> str:
@@ -331,9 +362,18 @@ def _rows(body: bytes, scope: Scope) -> Iterable[Any]:
 def _id(value: Any, least: int) -> int | None:
     if isinstance(value, str) and _PLAIN_DECIMAL.fullmatch(value):
         value = float(value)
+    value = _as_float(value)
     if isinstance(value, float) and least <= value <= _LARGEST_ID and value.is_integer():
         return int(value)
     return None
+
+
+def _as_float(value: Any) -> Any:
+    """Return an integer as a float, infinite where it is beyond one, and all else as it is."""
+    try:
+        return float(value) if type(value) is int else value
+    except OverflowError:
+        return math.inf
 
 
 def _pair(row: Any) -> Pair | None:
@@ -373,9 +413,13 @@ def _values(row: Mapping[str, Any]) -> Values | Rejection:
     except KeyError:
         return _values_with_care(row)
     # The usual row, in a fifth of the time; numbers whose sum is finite are all finite.
-    if _ONLY_FLOATS.issuperset(map(type, sent)) and math.isfinite(sum(sent)) and _LONG_NAMES.isdisjoint(row):
-        # One object for each usual number: half of all are 0, and each would take more memory than its text.
-        return tuple(map(_USUAL.get, sent, sent))
+    if _NUMBERS.issuperset(map(type, sent)) and _LONG_NAMES.isdisjoint(row):
+        try:
+            values = tuple(map(_SHARED.__getitem__, sent))
+        except OverflowError:
+            return _values_with_care(row)
+        if math.isfinite(sum(values)):
+            return values
     return _values_with_care(row)
 
 
@@ -387,6 +431,7 @@ def _values_with_care(row: Mapping[str, Any]) -> Values | Rejection:
             value = row.get(key)
         if isinstance(value, str) and _PLAIN_DECIMAL.fullmatch(value):
             value = float(value)
+        value = _as_float(value)
         if value is not None and not (isinstance(value, float) and math.isfinite(value)):
             return Rejection(NOT_FINITE, f"{name}: {_show(value)}")
         values.append(value)
@@ -394,6 +439,7 @@ def _values_with_care(row: Mapping[str, Any]) -> Values | Rejection:
 
 
 def _show(value: Any) -> str:
+    value = _as_float(value)
     if isinstance(value, float):
         return f"{value:.15g}"
     if value is None or isinstance(value, bool):
