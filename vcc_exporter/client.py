@@ -232,7 +232,9 @@ class Session:
         return None
 
     def _send(self, session: requests.Session, request: requests.PreparedRequest) -> requests.Response:
-        return session.send(request, timeout=self._timeout_s, stream=True, allow_redirects=False)
+        # By the session's adapter itself: what the session does beside it, for redirects and cookies, is not wanted.
+        adapter = session.get_adapter(request.url or "")
+        return adapter.send(request, stream=True, timeout=self._timeout_s, proxies=session.proxies)
 
     @property
     def _timeout_s(self) -> float:

@@ -71,8 +71,8 @@ class Rendered:
 
 def render(view: View, previous: Rendered | None) -> Rendered:
     """Write a customer's lines. What `previous` says already is taken from there."""
-    about = tuple(_about(view))
     same = previous if previous and previous.view.state.customer.name == view.state.customer.name else None
+    about = tuple(_about(view, same))
     labels = _labels(view, same.labels if same else {})
     columns = _columns(view.rows)
     before = _columns(same.view.rows) if same and tuple(same.labels) == tuple(labels) else None
@@ -126,32 +126,38 @@ Sample = tuple[str, str, float]
 
 
 def _lines(family: Family, samples: Iterable[Sample]) -> bytes:
-    return "".join(
-        [f"{family.name}{suffix}{labels}{_number(float(value))}\n" for suffix, labels, value in samples]
-    ).encode()
+    name = family.name
+    return "".join([f"{name}{suffix}{labels}{_number(float(value))}\n" for suffix, labels, value in samples]).encode()
 
 
-def _about(view: View) -> Iterator[bytes]:
-    """Yield the lines of each of `CUSTOMER_FAMILIES`."""
-    state = view.state
-    name = _escape(state.customer.name)
-    mine = f'{{customer="{name}"}} '
-    projects = [(f'{{customer="{name}",project="{p.project}"}} ', p) for p in view.projects]
-    success = state.last_success
-    samples: dict[str, list[Sample]] = {
+def _about(view: View, before: Rendered | None) -> Iterator[bytes]:
+    """Yield the lines of each of `CUSTOMER_FAMILIES`; most say the same until the settings, or the projects, change."""
+    mine = f'{{customer="{_escape(view.state.customer.name)}"}} '
+    samples = _of_polls(view, mine)
+    is_settled = (
+        before is not None
+        and before.view.state.customer is view.state.customer
+        and before.view.projects == view.projects
+    )
+    samples |= {} if is_settled else _of_settings(view, mine)
+    for place, family in enumerate(CUSTOMER_FAMILIES):
+        if before and family.name not in samples:
+            yield before.about[place]
+        else:
+            yield _lines(family, samples[family.name])
+
+
+def _of_polls(view: View, mine: str) -> dict[str, list[Sample]]:
+    """Return the samples of families that may be others with each poll."""
+    state, success = view.state, view.state.last_success
+    return {
         "vcc_up": [("", mine, view.up)] if state.polled else [],
-        "vcc_customer_info": [("", _label_text(_info(state)), 1)],
         "vcc_customer_active": [("", mine, view.active)],
         "vcc_inbound_day_start_timestamp_seconds": _at(mine, view.day_start),
-        "vcc_inbound_sla_threshold_seconds": [("", labels, p.sla_s) for labels, p in projects],
-        "vcc_inbound_service_level_target_ratio": [("", labels, p.targets.service_level) for labels, p in projects],
-        "vcc_inbound_abandonment_target_ratio": [("", labels, p.targets.abandonment) for labels, p in projects],
-        "vcc_inbound_target_min_calls": [("", labels, p.targets.min_calls) for labels, p in projects],
-        "vcc_inbound_open": [("", labels, p.open) for labels, p in projects if p.open is not None],
         "vcc_inbound_rows": [("", mine, state.rows)] if success else [],
         "vcc_inbound_rejected_rows": [("", mine, state.rejected_rows)] if success else [],
         "vcc_polls_total": [
-            ("", f'{{customer="{name}",result="{result.value}"}} ', count) for result, count in state.polls.items()
+            ("", f'{mine[:-2]},result="{result.value}"}} ', count) for result, count in state.polls.items()
         ],
         "vcc_poll_duration_seconds": [
             ("_count", mine, sum(state.polls.values())),
@@ -160,8 +166,19 @@ def _about(view: View) -> Iterator[bytes]:
         "vcc_poll_last_success_timestamp_seconds": _at(mine, success),
         "vcc_poll_next_timestamp_seconds": _at(mine, state.next_poll),
     }
-    for family in CUSTOMER_FAMILIES:
-        yield _lines(family, samples[family.name])
+
+
+def _of_settings(view: View, mine: str) -> dict[str, list[Sample]]:
+    """Return the samples of those that say what is configured for the projects that there are, and what is open."""
+    projects = [(f'{mine[:-2]},project="{p.project}"}} ', p) for p in view.projects]
+    return {
+        "vcc_customer_info": [("", _label_text(_info(view.state)), 1)],
+        "vcc_inbound_sla_threshold_seconds": [("", labels, p.sla_s) for labels, p in projects],
+        "vcc_inbound_service_level_target_ratio": [("", labels, p.targets.service_level) for labels, p in projects],
+        "vcc_inbound_abandonment_target_ratio": [("", labels, p.targets.abandonment) for labels, p in projects],
+        "vcc_inbound_target_min_calls": [("", labels, p.targets.min_calls) for labels, p in projects],
+        "vcc_inbound_open": [("", labels, p.open) for labels, p in projects if p.open is not None],
+    }
 
 
 def _at(labels: str, instant: datetime | None) -> list[Sample]:

@@ -298,13 +298,6 @@ class _Adapter(HTTPAdapter):
         return self._pool
 
 
-class _Session(requests.Session):
-    """A session that lets redirects be: the base reads the whole body of one, however large, even to not follow it."""
-
-    def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002 - the base's
-        return None
-
-
 def proxies(url: str, proxy_url: str | None) -> Mapping[str, str]:
     """Return the proxies for a URL by scheme: a given one, else the environment's."""
     return {"http": proxy_url, "https": proxy_url} if proxy_url else dict(get_environ_proxies(url))
@@ -314,7 +307,7 @@ def open_session(
     wire: Wire, url: str, proxy_url: str | None, context: ssl.SSLContext | None, headers: dict[str, str]
 ) -> requests.Session:
     """Open a session for one host: one connection, kept alive, without cookies, `.netrc` and retries."""
-    session = _Session()
+    session = requests.Session()
     session.proxies = dict(proxies(url, proxy_url))
     session.trust_env = False
     session.headers.update(headers)

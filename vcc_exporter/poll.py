@@ -28,7 +28,7 @@ from vcc_exporter.answer import (
 from vcc_exporter.client import PROJECTS, AbandonedError, PollError, Question, Session
 from vcc_exporter.config import Customer
 from vcc_exporter.network import Network
-from vcc_exporter.schedule import LONGEST_RETRY_AFTER, Timetable, first_poll, next_poll, place, polls_a_day
+from vcc_exporter.schedule import LONGEST_RETRY_AFTER, Timetable, due_after, first_poll, next_poll, place, polls_a_day
 from vcc_exporter.snapshot import (
     ASK_AGAIN_AFTER,
     CustomerState,
@@ -220,7 +220,8 @@ class Poller:
         def then(now: datetime) -> datetime | None:
             if work.busy.locked():
                 return None  # that poll sets the next when it is done; runs that find it busy would only take threads
-            return next_poll(work.customer, now, times.local_date(work.customer.zone, now))
+            # But for a midnight, which costs more to look for: the poll, which knows more, sets another if need be.
+            return due_after(work.customer, now)
 
         self._timetable.again_at(work.job, due, "polls", lambda: self._poll(work), then)
 

@@ -19,7 +19,7 @@ Every state here is immutable; a transition returns a new one.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from vcc_exporter import times
 from vcc_exporter.answer import Answer, Pair, Values
@@ -246,8 +246,7 @@ def with_settings(state: CustomerState, customer: Customer) -> CustomerState:
 # What may be said at a moment.
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One pair's values, with its labels."""
 
     project: str
@@ -257,8 +256,7 @@ class Row:
     values: Values
 
 
-@dataclass(frozen=True, slots=True)
-class ProjectView:
+class ProjectView(NamedTuple):
     """What holds for one project."""
 
     project: str

@@ -100,6 +100,7 @@ def _reads(zone: ZoneInfo, instant: datetime) -> datetime:
     return instant.astimezone(zone).replace(tzinfo=None)
 
 
+@lru_cache(maxsize=4096)
 def day_start(zone: ZoneInfo, day: date) -> datetime:
     """Return the first instant of a date, in UTC. For a date that a zone left out: of the next one."""
     return first_instant(zone, datetime(day.year, day.month, day.day))  # noqa: DTZ001 - a wall clock's reading
