@@ -106,6 +106,9 @@ _PLAIN_DECIMAL: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?", re.ASCII)
 _KEYS: Final = tuple((s.name, s.key if s.key != s.name else None) for s in STATISTICS)
 _AS_SENT: Final = itemgetter(*(s.key for s in STATISTICS))
 _LONG_NAMES: Final = frozenset(s.name for s in STATISTICS if s.key != s.name)
+_Span = tuple[int, int]
+"""The first and the last of some days, as the API's rows have them."""
+
 _NUMBERS: Final = {int, float}  # of which a bool, which is an int, is none
 
 
@@ -147,9 +150,10 @@ def _about_day(rows: Iterable[Any], day: date, scope: Scope) -> Answer:
     values: dict[Pair, Values] = {}
     rejected: set[Pair] = set()
     rejections: list[Rejection] = []
+    days = _span(day, day)
     for row in rows:
         pair = _pair(row)
-        problem = _misplaced(row, pair, day, day, scope)
+        problem = _misplaced(row, pair, days, scope)
         if problem is None and pair in values:
             problem = Rejection(DUPLICATE, f"project {pair[0]}, queue {pair[1]}")
         found = problem or _values(row)
@@ -167,8 +171,8 @@ def read_pairs(body: bytes, first: date, last: date, scope: Scope) -> frozenset[
 
 
 def _found_pairs(rows: Iterable[Any], first: date, last: date, scope: Scope) -> frozenset[Pair]:
-    found = ((row, _pair(row)) for row in rows)
-    return frozenset(pair for row, pair in found if pair and _misplaced(row, pair, first, last, scope) is None)
+    found, days = ((row, _pair(row)) for row in rows), _span(first, last)
+    return frozenset(pair for row, pair in found if pair and _misplaced(row, pair, days, scope) is None)
 
 
 def read_days(body: bytes, first: date, last: date, scope: Scope) -> Days:
@@ -200,12 +204,13 @@ def _days(first: date, last: date) -> Iterator[date]:
 
 def _unplaced(row: Any, first: date, last: date, scope: Scope) -> Rejection:
     """Tell why a row is of none of the days that were asked for."""
-    problem = _misplaced(row, _pair(row), first, last, scope)
+    days = _span(first, last)
+    problem = _misplaced(row, _pair(row), days, scope)
     if problem:
         return problem
     written = row.get("date")
     if written is not None:  # a number between two months
-        return _other_date(written, first)
+        return _other_date(written, days)
     return Rejection(NO_DATE, f"project {_show(row['projectid'])}, queue {_show(row['queueid'])}")
 
 
@@ -360,9 +365,10 @@ def _rows(body: bytes, scope: Scope) -> Iterable[Any]:
 
 
 def _id(value: Any, least: int) -> int | None:
+    if type(value) is int:
+        return value if least <= value <= _LARGEST_ID else None
     if isinstance(value, str) and _PLAIN_DECIMAL.fullmatch(value):
         value = float(value)
-    value = _as_float(value)
     if isinstance(value, float) and least <= value <= _LARGEST_ID and value.is_integer():
         return int(value)
     return None
@@ -382,7 +388,7 @@ def _pair(row: Any) -> Pair | None:
     return None if project is None or queue is None else (project, queue)
 
 
-def _misplaced(row: Any, pair: Pair | None, first: date, last: date, scope: Scope) -> Rejection | None:
+def _misplaced(row: Any, pair: Pair | None, days: _Span, scope: Scope) -> Rejection | None:
     """Tell what of a row's ids and date does not fit the question."""
     if isinstance(row, _Twice):
         return Rejection(AMBIGUOUS, "not shown")
@@ -393,8 +399,8 @@ def _misplaced(row: Any, pair: Pair | None, first: date, last: date, scope: Scop
     if scope.asked and pair[0] not in scope.asked:
         return Rejection(NOT_ASKED, f"project {pair[0]}")
     day = row.get("date")
-    if day is not None and not _written(first) <= (_id(day, 0) or 0) <= _written(last):
-        return _other_date(day, first)
+    if day is not None and not days[0] <= (_id(day, 0) or 0) <= days[1]:
+        return _other_date(day, days)
     return None
 
 
@@ -403,8 +409,12 @@ def _written(day: date) -> int:
     return (day.year * 100 + day.month) * 100 + day.day
 
 
-def _other_date(written: Any, first: date) -> Rejection:
-    return Rejection(OTHER_DATE, f"{_show(written)} for {_written(first)}")
+def _span(first: date, last: date) -> _Span:
+    return _written(first), _written(last)
+
+
+def _other_date(written: Any, days: _Span) -> Rejection:
+    return Rejection(OTHER_DATE, f"{_show(written)} for {days[0]}")
 
 
 def _values(row: Mapping[str, Any]) -> Values | Rejection:

@@ -81,8 +81,8 @@ class Course:
 
     def with_answer(self, day: date, since: timedelta, values: Iterable[Values]) -> "Course":
         """Return the course after an answer that came `since` the day's begin."""
-        rows = [[value or 0.0 for value in row] for row in values]
-        in_time, late, before, after = (sum(row[i] for row in rows) for i in _COURSE)
+        rows = list(values)
+        in_time, late, before, after = (sum(row[i] or 0.0 for row in rows) for i in _COURSE)
         mark = Mark(since // HALF_HOUR, in_time, late, before + after)
         earlier = self.marks if self.day == day else ()
         return Course(day, (*(m for m in earlier if m.half_hour < mark.half_hour), mark))
