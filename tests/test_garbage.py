@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from vcc_exporter.daemon import collect_garbage
+from vcc_exporter.process import collect_garbage
 
 
 class Node:

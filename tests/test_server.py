@@ -19,6 +19,7 @@ from running import eventually, fetch
 
 from vcc_exporter import server
 from vcc_exporter.exposition import Body
+from vcc_exporter.process import raise_descriptor_limit
 from vcc_exporter.sending import AGAIN, send
 from vcc_exporter.server import (
     MOST_CONNECTIONS,
@@ -26,7 +27,6 @@ from vcc_exporter.server import (
     Terms,
     listen,
     parse_address,
-    raise_descriptor_limit,
     serve,
 )
 

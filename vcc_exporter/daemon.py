@@ -2,12 +2,10 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -17,9 +15,8 @@ from typing import Final
 
 import uvloop
 from aiohttp.web import AppRunner
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
-from vcc_exporter import __version__
+from vcc_exporter import __version__, process
 from vcc_exporter.client import readable_by_all
 from vcc_exporter.config import Config, Customer
 from vcc_exporter.exposition import Exporter, render_process
@@ -28,7 +25,7 @@ from vcc_exporter.network import Network
 from vcc_exporter.poll import Poller
 from vcc_exporter.renewal import Renewal
 from vcc_exporter.schedule import Timetable
-from vcc_exporter.server import Address, Terms, listen, raise_descriptor_limit, serve
+from vcc_exporter.server import Address, Terms, listen, serve
 from vcc_exporter.shards import shard_of
 from vcc_exporter.store import Store
 from vcc_exporter.times import Clock
@@ -37,9 +34,6 @@ from vcc_exporter.web import application, open_paths
 log = logging.getLogger(__name__)
 
 _PROCESS_EVERY_S: Final = 10  # the contract allows process metrics an age of 15 s
-_M_ARENA_MAX: Final = -8  # in malloc.h
-_SWITCH_S: Final = 0.0005
-"""How long a thread may compute while others wait; Python's own 5 ms make a scrape wait for every poll's turn."""
 _FREEZE_EVERY_S: Final = 30
 _FREEZES_A_COLLECTION: Final = 120
 """One hour."""
@@ -83,10 +77,7 @@ class BrokenError(Exception):
 
 def run(options: Options) -> None:
     """Run until SIGTERM or SIGINT. Raises StartError, and BrokenError where a part of it has ended by a fault."""
-    _fill_standard_streams()
-    raise_descriptor_limit()
-    _keep_memory_together()
-    sys.setswitchinterval(_SWITCH_S)
+    process.set_up()
     # Its writes take a page's parts as they are, where the standard library's loop would copy them.
     runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
     try:
@@ -100,41 +91,6 @@ def run(options: Options) -> None:
     finally:
         with contextlib.suppress(RuntimeError):  # as where there is no thread for it: the process ends all the same
             runner.close()
-
-
-def _fill_standard_streams() -> None:
-    """Open those that whoever started this left closed: libuv ends the process where a socket takes their place."""
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-
-
-def collect_garbage(*, whole: bool) -> None:
-    """Collect what has died young, or of any age, and leave what lives out of the collections that Python makes.
-
-    Those look through all that lives each time that a quarter has come to it: with ten thousand customers, every
-    minute, and for a second or two in which no poll begins and no scrape is answered. Nearly all here is freed
-    without them; cycles that die old wait for the next whole collection.
-    """
-    if whole:
-        gc.unfreeze()
-    gc.collect(2 if whole else 1)
-    gc.freeze()
-
-
-def _keep_memory_together() -> None:
-    """Let all threads share one heap where the C library is glibc.
-
-    It gives many threads heaps of their own, so that none waits for another's, which in Python wait for one another
-    anyhow; what one poll's thread has freed, the next one's then cannot use.
-    """
-    # Where there is no such library, or it may not be called like this, memory is a little larger.
-    with contextlib.suppress(ImportError, OSError, AttributeError, MemoryError):
-        import ctypes  # noqa: PLC0415 - not every Python has it
-
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 class _Daemon:
@@ -158,7 +114,7 @@ class _Daemon:
         self._open_keys = frozenset[Path]()
         """Key files that were warned of."""
         self._store = Store(clock, __version__)
-        self._process = _process_registry()
+        self._process = process.registry()
         self._last_skew = self._skew()
         self._freezes = 0
 
@@ -258,7 +214,7 @@ class _Daemon:
         self._store.configure(own, Exporter(__version__, self._clock.now(), web_config_is_good=good))
         self._poller.follow()
         self._warn_of_open_keys(own)
-        collect_garbage(whole=False)
+        process.collect_garbage(whole=False)
 
     def _warn_of_open_keys(self, own: list[Customer]) -> None:
         found = {customer.key.file: customer.name for customer in own if readable_by_all(customer.key)}
@@ -338,7 +294,7 @@ class _Daemon:
     async def _spare_collections(self) -> None:
         await asyncio.sleep(_FREEZE_EVERY_S)
         self._freezes += 1
-        await asyncio.to_thread(collect_garbage, whole=self._freezes % _FREEZES_A_COLLECTION == 0)
+        await asyncio.to_thread(process.collect_garbage, whole=self._freezes % _FREEZES_A_COLLECTION == 0)
 
     async def _keep_process_new(self) -> None:
         await asyncio.sleep(_PROCESS_EVERY_S)
@@ -360,10 +316,3 @@ async def _again_and_again(turn: Callable[[], Awaitable[None]]) -> None:
 
 def _spell(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _process_registry() -> CollectorRegistry:
-    registry = CollectorRegistry()
-    for collector in (ProcessCollector, PlatformCollector, GCCollector):
-        collector(registry=registry)
-    return registry

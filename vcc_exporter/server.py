@@ -88,13 +88,6 @@ def listen(address: Address) -> socket.socket:
     return socket.create_server(("0.0.0.0", address.port), backlog=_BACKLOG)  # noqa: S104 - that is what was asked for
 
 
-def raise_descriptor_limit() -> None:
-    """Allow as many open files as the system lets this process have: each customer keeps a connection."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
 # Connections. The library's own way to listen takes one TLS context for ever and as many connections as come.
 
 

@@ -21,7 +21,8 @@ from conftest import StartDaemon
 from running import LOOPBACK, ROOT, Daemon, Prometheus, eventually, fetch, one, parse_page
 from webfiles import PASSWORD, authority, hashed, write_certificate, write_files
 
-from vcc_exporter.server import MOST_CONNECTIONS, raise_descriptor_limit
+from vcc_exporter.process import raise_descriptor_limit
+from vcc_exporter.server import MOST_CONNECTIONS
 
 GAUGE: Final = "vcc_exporter_web_config_last_reload_successful"
 TLS: Final = "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n"

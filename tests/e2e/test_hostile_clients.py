@@ -16,7 +16,7 @@ import pytest
 from conftest import StartDaemon
 from running import Daemon, Samples, eventually, noon_zone, one
 
-from vcc_exporter.server import raise_descriptor_limit
+from vcc_exporter.process import raise_descriptor_limit
 from vcc_exporter.simulator import Simulator
 
 GET: Final = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
