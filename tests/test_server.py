@@ -178,9 +178,15 @@ class Served:
     """A running server."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, runner: web.AppRunner, handler: Held, repeated: Repeated
+        self,
+        loop: asyncio.AbstractEventLoop,
+        runner: web.AppRunner,
+        sockets: list[socket.socket],
+        handler: Held,
+        repeated: Repeated,
     ) -> None:
         self.repeated = repeated
+        self._sockets = sockets
         self._loop = loop
         self.runner = runner
         self._ended = False
@@ -194,6 +200,11 @@ class Served:
     def release(self) -> None:
         """Have them answered."""
         self._loop.call_soon_threadsafe(self._handler.go.set)
+
+    def narrow(self) -> None:
+        """Let the kernel hold little of what is sent to clients that come from now on."""
+        for listening in self._sockets:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
 
     def hold_repeated(self) -> None:
         """Have those that can be made again wait."""
@@ -295,7 +306,7 @@ def served() -> Iterator[Served]:
         sockets = [listen(Address("127.0.0.1", 0))]
         terms = Terms(rules=lambda: repeated.rules)
         runner = asyncio.run_coroutine_threadsafe(serve(app, sockets, terms), loop).result(30)
-        made = Served(loop, runner, held, repeated)
+        made = Served(loop, runner, sockets, held, repeated)
         stack.callback(made.end)
         yield made
 
@@ -688,6 +699,21 @@ def test_connections_on_which_the_same_is_asked_stay_open_until_it_is_not(
         assert served.repeated.handled == 1
         assert silent.recv(1) == b""
         assert client.recv(1) == b""
+
+
+def test_a_client_that_has_not_read_its_last_answer_is_cut_off_when_it_is_silent(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left of the answer is too little to hold up the handler, and would keep the connection for ever."""
+    monkeypatch.setattr(server, "_SILENCE_S", 1.5)
+    served.narrow()
+    served.repeated.body = b"x" * 50_000
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", served.port))
+        client.sendall(AGAIN_PLEASE)
+        eventually(lambda: served.repeated.handled, "the request")
+        eventually(lambda: not served.connections, "the connection to be gone")
 
 
 def test_a_client_that_does_not_read_what_it_asks_for_again_is_cut_off(

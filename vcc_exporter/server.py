@@ -186,6 +186,14 @@ class _Connection(web.RequestHandler):
         self._house.complete(answer)
         return answer
 
+    def hang_up(self) -> None:
+        """End it kindly, unless the client has not even read what it was sent."""
+        transport = self.transport
+        if transport and transport.get_write_buffer_size():
+            transport.abort()
+        else:
+            self.force_close()
+
     def drop(self) -> None:
         """End it at once, whatever it waits for."""
         if isinstance(self._link, asyncio.Transport):
@@ -253,7 +261,7 @@ class _House:
         longest_ago = self._loop.time() - _SILENCE_S
         for connection in list(takewhile(lambda c: self._idle[c] < longest_ago, self._idle)):
             self.forget(connection)
-            connection.force_close()
+            connection.hang_up()
         self._round = self._loop.call_later(_ROUND_S, self._close_silent)
 
     # Requests.

@@ -19,7 +19,7 @@ from vcc_exporter.vocabulary import STATISTICS
 ROOT: Final = Path(__file__).parent.parent.parent
 ROWS: Final = 20
 """Of each customer, where nothing else is said."""
-PATIENCE_S: Final = 180
+PATIENCE_S: Final = 600
 _GRACE_S: Final = 10
 clock: Final = Clock()
 
