@@ -151,9 +151,10 @@ def main(count: str, latency_ms: str, *certificate: str) -> None:
     """Serve until ended; `certificate` is a PEM file that also holds the key."""
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    # The client may keep the core that both share busy, and a poll is not late because of that. Not everybody may.
+    # The client may keep the core that both share busy, and a poll is not late because of that. Not everybody may; and
+    # a priority of real time, with which thousands of TLS handshakes take a core whole, would lock the machine up.
     with suppress(PermissionError):
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+        os.nice(-20)
     context = None
     if certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

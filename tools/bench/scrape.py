@@ -6,6 +6,8 @@ import re
 import select
 import socket
 import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -80,6 +82,18 @@ class Scraper:
         if self._socket:
             self._socket.close()
             self._socket = None
+
+    @contextmanager
+    def of_each_encoding(self) -> Iterator[Mapping[str, "Scraper"]]:
+        """Open a client for each encoding, since a client asks for the same every time."""
+        found = {encoding: Scraper(self.part, self.port) for encoding in ENCODINGS}
+        for scraper in found.values():
+            scraper.reconnects = self.reconnects
+        try:
+            yield found
+        finally:
+            for scraper in found.values():
+                scraper.close()
 
     def series(self) -> int:
         """Count the series of calls. Raises BenchError where gzip has others than identity."""

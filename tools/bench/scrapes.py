@@ -95,12 +95,13 @@ def _paced(run: Run, polled: Polled, nginx: Scraper, costs: dict[tuple[str, str]
     """Scrape under polls. Returns the share of a core that went elsewhere, and the polls in a second."""
     polled.api.polls()
     began, cpu_s, scraped_s = clock.monotonic(), polled.scraper.part.cpu_s(), 0.0
-    for count in _every(_PACE_S, 2 * run.seconds):
-        encoding = ENCODINGS[count % 2]
-        cost = polled.scraper.cost(encoding)
-        scraped_s += cost.cpu_s
-        costs["exporter", encoding].append(cost)
-        costs["nginx", encoding].append(nginx.cost(encoding))
+    with polled.scraper.of_each_encoding() as mine, nginx.of_each_encoding() as limit:
+        for count in _every(_PACE_S, 2 * run.seconds):
+            encoding = ENCODINGS[count % 2]
+            cost = mine[encoding].cost(encoding)
+            scraped_s += cost.cpu_s
+            costs["exporter", encoding].append(cost)
+            costs["nginx", encoding].append(limit[encoding].cost(encoding))
     took_s = clock.monotonic() - began
     return (polled.scraper.part.cpu_s() - cpu_s - scraped_s) / took_s, len(polled.api.polls()) / took_s
 
@@ -195,17 +196,19 @@ def beside_polls(run: Run) -> Iterator[Result]:
             _scrape_paced(run, polled.scraper, "with polls", walls)
             for pace, pause_s in (("one scrape a second", 1.0), ("scrapes back to back", 0.0)):
                 polled.lateness()
-                for turn in _every(pause_s, run.seconds):
-                    polled.scraper.scrape(ENCODINGS[turn % 2])
+                with polled.scraper.of_each_encoding() as scrapers:
+                    for turn in _every(pause_s, run.seconds):
+                        scrapers[ENCODINGS[turn % 2]].scrape(ENCODINGS[turn % 2])
                 late[pace] += polled.lateness()
         polled.check()
     yield _figure_5(walls, late)
 
 
 def _scrape_paced(run: Run, scraper: Scraper, how: str, walls: dict[tuple[str, str], list[float]]) -> None:
-    for turn in _every(0.1, run.seconds):
-        encoding = ENCODINGS[turn % 2]
-        walls[how, encoding].append(scraper.scrape(encoding))
+    with scraper.of_each_encoding() as scrapers:
+        for turn in _every(0.1, run.seconds):
+            encoding = ENCODINGS[turn % 2]
+            walls[how, encoding].append(scrapers[encoding].scrape(encoding))
 
 
 def _figure_5(walls: Mapping[tuple[str, str], list[float]], late: Mapping[str, list[float]]) -> Result:

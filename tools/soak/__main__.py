@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
+from tools.soak.rig import set_up_process
 from tools.soak.week import Outcome, Plan, soak
 
 
@@ -38,6 +39,7 @@ def _table(plan: Plan, outcome: Outcome, took_s: float) -> Iterator[str]:
     for percent, vitals in outcome.vitals.items():
         words = f"{vitals.memory / 2**20:.0f} MiB, {vitals.descriptors}, {vitals.threads}"
         yield f"| memory, descriptors, threads at {percent} % | {words} |"
+        yield f"| series that the oracle remembers at {percent} % | {vitals.remembered:,} |"
     yield from _counted("polls", outcome.polls)
     yield from _counted("faults drawn", outcome.faults)
 
@@ -54,4 +56,5 @@ def _tell(text: str) -> None:
 
 
 if __name__ == "__main__":
+    set_up_process()
     main()

@@ -119,9 +119,14 @@ class Reader:
         """By text, without the number: whose it is, and how it is kept."""
         self._heads: dict[tuple[str, ...], Mapping[str, str]] = {}
 
+    @property
+    def remembered(self) -> int:
+        """Return how many series and heads are remembered, which takes memory until the bound is met."""
+        return len(self._series) + len(self._heads)
+
     def read(self, scrape: Scrape) -> Page:
         """Read a page. Raises WrongPageError."""
-        if len(self._series) + len(self._heads) > _MOST_REMEMBERED:
+        if self.remembered > _MOST_REMEMBERED:
             self._series.clear()
             self._heads.clear()
         lines = _lines(scrape)

@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from tools.soak.api import PATIENCE_S
 from tools.soak.fleet import Settings
 from tools.soak.model import Instant
-from vcc_exporter import config
+from vcc_exporter import config, process
 from vcc_exporter.exposition import Exporter, render_process
 from vcc_exporter.network import Network, Wire
 from vcc_exporter.poll import Poller
@@ -202,6 +202,11 @@ class Faults(logging.Handler):
             self.found.append(f"the log has a fault: {said}")
         if self._secret in said:
             self.found.append(f"the log has a key: {record.getMessage()}")
+
+
+def set_up_process() -> None:
+    """Do as the daemon does as it starts, without which the memory of many threads is another."""
+    process.set_up()
 
 
 class Rig:

@@ -3,6 +3,7 @@
 The clock is set from instant to instant, and every scrape is held against the oracle.
 """
 
+import gc
 import heapq
 import itertools
 import logging
@@ -80,6 +81,8 @@ class Vitals:
     """Bytes."""
     descriptors: int
     threads: int
+    remembered: int
+    """Series that the oracle's reader has read before: what of the memory grows is theirs."""
 
 
 @dataclass
@@ -179,9 +182,15 @@ class _Week:
         while self.clock.monotonic() < whole_s:
             self._step()
             if self.clock.monotonic() >= part * whole_s:
-                self.outcome.vitals[percent] = _vitals()
+                self.outcome.vitals[percent] = self._vitals()
                 tell(f"{percent} %: {self.clock.now():%d %b %H:%M}, {sum(self.outcome.scrapes.values())} scrapes")
                 percent, part = next(percents)
+
+    def _vitals(self) -> Vitals:
+        process = psutil.Process()
+        gc.collect()
+        memory, remembered = process.memory_info().rss, self._reader.remembered
+        return Vitals(memory, process.num_fds(), process.num_threads(), remembered)
 
     def finish(self) -> None:
         """Put down what came of it."""
@@ -460,8 +469,3 @@ def _log_kept(secret: str) -> Iterator[Faults]:
         for name, log in logs.items():
             log.handlers.clear()
             log.level, log.propagate = before[name]
-
-
-def _vitals() -> Vitals:
-    process = psutil.Process()
-    return Vitals(process.memory_info().rss, process.num_fds(), process.num_threads())
