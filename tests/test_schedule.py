@@ -607,6 +607,24 @@ def test_many_polls_run_at_once_but_not_more_than_the_bound(timetable: Timetable
     assert began.acquire(timeout=LONG_S)
 
 
+def test_the_more_run_at_once_the_longer_is_a_turn(timetable: Timetable) -> None:
+    """With the short turns of a few, hundreds would wake up so often that none got on; then they are short again."""
+    short, go, running = sys.getswitchinterval(), threading.Event(), threading.Semaphore(0)
+
+    def job() -> None:
+        running.release()
+        assert go.wait(LONG_S)
+
+    for number in range(128):
+        timetable.at(f"{number}", now(), "polls", job)
+    for _ in range(128):
+        assert running.acquire(timeout=LONG_S)
+    assert short < 0.001
+    assert sys.getswitchinterval() == pytest.approx(8 * short)
+    go.set()
+    eventually(lambda: sys.getswitchinterval() == pytest.approx(short), "turns to be short again")
+
+
 def test_after_a_jump_of_the_clock_wake_runs_what_is_late(
     timetable: Timetable, monkeypatch: pytest.MonkeyPatch
 ) -> None:

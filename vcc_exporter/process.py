@@ -4,14 +4,11 @@ import contextlib
 import gc
 import os
 import resource
-import sys
 from typing import Final
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 _M_ARENA_MAX: Final = -8  # in malloc.h
-_SWITCH_S: Final = 0.0005
-"""How long a thread may compute while others wait; Python's own 5 ms make a scrape wait for every poll's turn."""
 
 
 def set_up() -> None:
@@ -19,7 +16,6 @@ def set_up() -> None:
     _fill_standard_streams()
     raise_descriptor_limit()
     _keep_memory_together()
-    sys.setswitchinterval(_SWITCH_S)
 
 
 def _fill_standard_streams() -> None:

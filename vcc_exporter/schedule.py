@@ -8,6 +8,8 @@ spread over the minute likewise.
 import hashlib
 import logging
 import math
+import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
@@ -34,6 +36,9 @@ POLLS_AT_ONCE: Final = 256
 LOOKUPS_AT_ONCE: Final = 16
 """Lookbacks under way at most, in threads of their own, since thousands may be wanted after a midnight."""
 LONGEST_RETRY_AFTER: Final = timedelta(hours=1)
+
+_TURN_S: Final = 0.0005
+_FEW: Final = 16
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # The contract gives a first poll, and the poll after a midnight, 15 s; the rest is for the poll to begin in.
@@ -141,6 +146,30 @@ class _Threads(BasePoolExecutor):  # type: ignore[misc] # the library has no typ
         super().__init__(pool)
 
 
+class _Turns:
+    """How long a thread may compute while others wait: short, so that no scrape waits for a poll's whole turn.
+
+    Whoever waits looks for its turn once in that time. Where hundreds do, such as when thousands of customers are
+    polled for the first time, short turns would leave no time for anything else, and no poll would come in time again.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running = 0
+        self._change(0)
+
+    def __enter__(self) -> None:
+        self._change(1)
+
+    def __exit__(self, *_: object) -> None:
+        self._change(-1)
+
+    def _change(self, by: int) -> None:
+        with self._lock:
+            self._running += by
+            sys.setswitchinterval(_TURN_S * max(1, self._running / _FEW))
+
+
 class Timetable:
     """Runs jobs at instants of the wall clock, in a bounded pool of threads, once it is started.
 
@@ -156,6 +185,7 @@ class Timetable:
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1000},
         )
         self._rhythms: dict[str, _Rhythm] = {}
+        self._turns = _Turns()
 
     def start(self) -> None:
         """Begin to run jobs. Those that were set before have cost nothing so far: nobody ran beside them."""
@@ -185,7 +215,13 @@ class Timetable:
             self._set(name, pool, job, rhythm)
 
     def _set(self, name: str, pool: Pool, job: Callable[[], None], trigger: BaseTrigger) -> None:
-        self._scheduler.add_job(job, trigger, id=name, name=name, executor=pool, replace_existing=True)
+        self._scheduler.add_job(
+            self._in_turn, trigger, (job,), id=name, name=name, executor=pool, replace_existing=True
+        )
+
+    def _in_turn(self, job: Callable[[], None]) -> None:
+        with self._turns:
+            job()
 
     def drop(self, name: str) -> None:
         """Forget what `name` stands for; a run under way goes on."""
