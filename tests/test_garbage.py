@@ -1,13 +1,10 @@
 """What the daemon does for the collections of garbage."""
 
 import gc
-import subprocess
-import sys
 import weakref
 from collections.abc import Iterator
 
 import pytest
-from running import ROOT
 
 from vcc_exporter.process import collect_garbage
 
@@ -48,19 +45,3 @@ def test_what_died_young_is_collected_before_the_rest_is_left_out() -> None:
     del first, second
     collect_garbage(whole=False)
     assert not dead()
-
-
-def test_no_whole_collection_comes_by_itself() -> None:
-    """However much comes to live; without what the daemon sets, several do."""
-    count = "sum(1 for _ in range(10**6) if not kept.append([]))"
-    whole = "gc.get_stats()[2]['collections']"
-    lines = ["import gc", "from vcc_exporter.process import set_up", "{}", "kept = []", f"begin = {whole}", count]
-    program = "\n".join([*lines, f"print({whole} - begin)"])
-    found = [
-        subprocess.run(  # noqa: S603 - our own
-            [sys.executable, "-c", program.format(line)], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout.strip()
-        for line in ("", "set_up()")
-    ]
-    assert int(found[0]) > 0
-    assert found[1] == "0"

@@ -8,7 +8,6 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
-_NEVER: Final = 2**31 - 1
 _M_ARENA_MAX: Final = -8  # in malloc.h
 
 
@@ -17,8 +16,6 @@ def set_up() -> None:
     _fill_standard_streams()
     raise_descriptor_limit()
     _keep_memory_together()
-    # Whole collections come by `collect_garbage` alone: one stops everything for as long as it takes.
-    gc.set_threshold(*gc.get_threshold()[:2], _NEVER)
 
 
 def _fill_standard_streams() -> None:
