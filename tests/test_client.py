@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
+import psutil
 import pytest
 import trustme
 from hostile import (
@@ -46,6 +47,7 @@ from hostile import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from leaks import leaks
+from running import eventually
 from support import http_response, make_customer, raw_server, read_request
 
 from vcc_exporter import __version__
@@ -589,6 +591,27 @@ def test_a_response_that_is_a_failure(name: str, open_session: OpenSession) -> N
         assert (error.retry_after, len(api.heads)) == (timedelta(), 1)
         assert session.ask(TARGET, NOW) == GOOD
     assert str(error) == f"{result}: {error.message}"
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_no_connection_waits_for_a_collection_of_garbage(name: str, open_session: OpenSession) -> None:
+    """Whatever an API has done on it, it is closed with the failure: collections may be long in coming."""
+    reply, result, _ = FAILURES[name]
+
+    def open_to(port: int) -> list[Any]:
+        found = psutil.Process().net_connections("tcp")
+        return [c for c in found if c.raddr and c.raddr.port == port]
+
+    gc.collect()
+    gc.disable()
+    try:
+        with raw_server(Api(reply)) as port:
+            assert failure(open_session(port)).result is result
+            # One that may go on is kept for the next poll.
+            most = 0 if result is Result.INVALID_RESPONSE else 1
+            eventually(lambda: len(open_to(port)) <= most, "its connection to be closed", timeout_s=5)
+    finally:
+        gc.enable()
 
 
 def test_the_tables_cover_all_nine_results() -> None:

@@ -282,6 +282,11 @@ class _Adapter(HTTPAdapter):
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:
         super().init_poolmanager(connections, maxsize, block, **pool_kwargs, **self._tls)
 
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.close()  # the base leaves that to a collection of garbage, which may be long in coming
+        super().close()
+
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         context = {"proxy_ssl_context": self._tls["ssl_context"]} if self._tls else {}
         return super().proxy_manager_for(proxy, **kwargs, **self._tls, **context)
