@@ -14,6 +14,7 @@ import pytest
 from conftest import StartDaemon
 from running import ROOT, Daemon, Samples, eventually, fetch, free_port, noon_zone, one, parse_page
 
+from vcc_exporter.schedule import LOOKUPS_AT_ONCE, POLLS_AT_ONCE
 from vcc_exporter.simulator import Simulator
 from vcc_exporter.vocabulary import STATISTICS
 
@@ -114,7 +115,8 @@ def test_fifty_hangups_in_a_second_with_five_thousand_customers(
         memory, threads, descriptors = storm(MANY)
         later = storm(MANY - 1)
     assert later[0] < memory * 1.25 + 32 * 2**20
-    assert later[1] <= threads + 20
+    # As many of a pool's threads are there as polls ever were under way at once, which a slow machine makes more.
+    assert later[1] <= max(threads, POLLS_AT_ONCE + LOOKUPS_AT_ONCE) + 20
     assert later[2] <= descriptors + 10
     assert daemon.stop() == 0
     assert "Traceback" not in daemon.log
