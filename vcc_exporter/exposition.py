@@ -133,13 +133,9 @@ def _lines(family: Family, samples: Iterable[Sample]) -> bytes:
 def _about(view: View, before: Rendered | None) -> Iterator[bytes]:
     """Yield the lines of each of `CUSTOMER_FAMILIES`; most say the same until the settings, or the projects, change."""
     mine = f'{{customer="{_escape(view.state.customer.name)}"}} '
-    samples = _of_polls(view, mine)
-    is_settled = (
-        before is not None
-        and before.view.state.customer is view.state.customer
-        and before.view.projects == view.projects
-    )
-    samples |= {} if is_settled else _of_settings(view, mine)
+    samples, said = _of_polls(view, mine), before and before.view
+    if not (said and said.state.customer is view.state.customer and said.projects == view.projects):
+        samples |= _of_settings(view, mine)
     for place, family in enumerate(CUSTOMER_FAMILIES):
         if before and family.name not in samples:
             yield before.about[place]

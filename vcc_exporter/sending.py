@@ -84,8 +84,6 @@ AGAIN: Final = web.RequestKey[Again]("again")
 rules of the house, and what this returns."""
 
 _CHANGING: Final = frozenset({hdrs.CONTENT_LENGTH.lower(), hdrs.DATE.lower()})
-
-
 _SECRET: Final = secrets.token_bytes(32)
 
 

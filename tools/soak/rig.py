@@ -15,7 +15,6 @@ from typing import Any, Final
 import apscheduler.schedulers.base
 import uvloop
 from aiohttp import web
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from tools.soak.api import PATIENCE_S
 from tools.soak.fleet import Settings
@@ -219,9 +218,7 @@ class Rig:
         self._network = Network(clock)
         self.timetable = WatchedTimetable(clock, changed, held)
         self._poller = Poller(self.store, self._network, self.timetable)
-        self._registry = CollectorRegistry()
-        for collector in (ProcessCollector, PlatformCollector, GCCollector):
-            collector(registry=self._registry)
+        self._registry = process.registry()
 
     def write(self, customers: Iterable[Settings]) -> None:
         """Write the config."""
