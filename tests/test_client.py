@@ -48,7 +48,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from leaks import leaks
 from running import eventually
-from support import http_response, make_customer, raw_server, read_request
+from support import SetClock, http_response, make_customer, raw_server, read_request
 
 from vcc_exporter import __version__
 from vcc_exporter.answer import AnswerError, Scope, read_statistics
@@ -1044,6 +1044,27 @@ def test_a_response_that_does_not_end_is_a_timeout(name: str, open_session: Open
             assert found.result is Result.TIMEOUT  # on a machine that is very busy
         assert found == GOOD
         assert api.connections > 1
+
+
+def after_its_time(reply: bytes, clock: SetClock) -> Handle:
+    """Answer a request when its time is up, of which a clock that is set wakes nobody."""
+
+    def handle(connection: socket.socket) -> None:
+        if read_request(connection):
+            clock.advance(timedelta(hours=1))
+            connection.sendall(reply)
+
+    return handle
+
+
+@pytest.mark.parametrize("reply", [GOOD_RESPONSE, b"rubbish\r\n\r\n", b"HTTP/1.1 500 X\r\n\r\n"])
+def test_an_answer_after_its_time_is_a_timeout(reply: bytes) -> None:
+    """The clock counts, and not when who watches it gets to run: so it is with a process that was stopped."""
+    clock = SetClock()
+    with raw_server(after_its_time(reply, clock)) as port:
+        session = Session(make_customer(url=f"http://127.0.0.1:{port}"), Network(clock))
+        assert failure(session).result is Result.TIMEOUT
+        session.close()
 
 
 def test_interim_responses_without_end_are_no_answer(open_session: OpenSession) -> None:

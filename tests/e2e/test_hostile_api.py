@@ -154,7 +154,7 @@ def timeouts() -> dict[str, Fault]:
     behaviour: dict[str, Handle] = {
         "silence": asked(hang),
         "dripping-status": asked(drip(b"H")),
-        "dripping-headers": asked(then(HEAD, drip(b"X: 1\r\n"))),
+        "dripping-headers": asked(then(HEAD + b"X: ", drip(b"1"))),
         "dripping-body": asked(then(HEAD + b"Content-Length: 1000000\r\n\r\n", drip(b"{"))),
         "dripping-chunks": asked(then(CHUNKED, drip(b"1\r\n{\r\n"))),
         "dripping-error": asked(then(b"HTTP/1.1 500 X\r\n\r\n", drip(b"{"))),
