@@ -14,6 +14,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import pytest
+from garbage import left_by
 from hypothesis import given
 from hypothesis import strategies as st
 from running import Samples, eventually, names_with, one, parse_page
@@ -1150,3 +1151,27 @@ def test_an_unexpected_fault_in_a_lookback_is_survived(
     assert len(told(caplog, "unexpected fault")) == 1
     world.advance(HOUR)
     assert len(told(caplog, "unexpected fault")) == 2
+
+
+LEFT: Final[dict[str, list[Row] | Reply]] = {
+    "success": [row(101, 1101)],
+    "server_error": Reply(500),
+    "invalid_response": Reply(200, b"{"),
+}
+
+
+@pytest.mark.parametrize("result", LEFT)
+def test_polls_leave_no_garbage(result: str, world: World) -> None:
+    """What a poll leaves behind, well or badly, is freed at once, and so is what a reload has taken away."""
+    world.today = LEFT[result]
+    world.begin(world.bank())
+
+    def poll_and_reload() -> None:
+        for _ in range(3):
+            world.advance(timedelta(minutes=1))
+            world.store.page()
+        world.configure(world.bank(sla=30))
+        world.advance(timedelta(minutes=1))
+
+    assert left_by(poll_and_reload) == []
+    assert set(world.polls()) == {result}

@@ -11,6 +11,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 import pytest
+from garbage import left_by
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reading import Element, read_html
@@ -871,3 +872,8 @@ def test_the_cards_are_values() -> None:
     assert found.name == "acme"
     assert json.dumps([project.total.name for project in found.projects]) == '["370"]'
     assert found.bars == (Bar(0, 25, Mark(24, 75, 15, 10), "00:00 to 12:30: 75 in time, 15 late, 10 gave up"),)
+
+
+def test_the_page_keeps_nothing_that_it_has_shown() -> None:
+    """Only what the template's language makes is left as garbage, and none of it is a customer's."""
+    assert left_by(lambda: text_of(GOOD)) == []

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -34,9 +35,7 @@ from vcc_exporter.web import application, open_paths
 log = logging.getLogger(__name__)
 
 _PROCESS_EVERY_S: Final = 10  # the contract allows process metrics an age of 15 s
-_FREEZE_EVERY_S: Final = 30
-_FREEZES_A_COLLECTION: Final = 120
-"""One hour."""
+_COLLECT_EVERY_S: Final = 3600
 _CLOCK_EVERY_S: Final = 1
 _JUMP_S: Final = 1.5
 
@@ -116,7 +115,6 @@ class _Daemon:
         self._store = Store(clock, __version__)
         self._process = process.registry()
         self._last_skew = self._skew()
-        self._freezes = 0
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -143,7 +141,7 @@ class _Daemon:
             self._obey_hangup,
             self._watch_clock,
             self._keep_process_new,
-            self._spare_collections,
+            self._collect_garbage,
             self._watch_web_config,
         )
         duties = [asyncio.create_task(_again_and_again(turn)) for turn in turns]
@@ -214,7 +212,6 @@ class _Daemon:
         self._store.configure(own, Exporter(__version__, self._clock.now(), web_config_is_good=good))
         self._poller.follow()
         self._warn_of_open_keys(own)
-        process.collect_garbage(whole=False)
 
     def _warn_of_open_keys(self, own: list[Customer]) -> None:
         found = {customer.key.file: customer.name for customer in own if readable_by_all(customer.key)}
@@ -291,10 +288,10 @@ class _Daemon:
     def _skew(self) -> float:
         return self._clock.now().timestamp() - self._clock.monotonic()
 
-    async def _spare_collections(self) -> None:
-        await asyncio.sleep(_FREEZE_EVERY_S)
-        self._freezes += 1
-        await asyncio.to_thread(process.collect_garbage, whole=self._freezes % _FREEZES_A_COLLECTION == 0)
+    async def _collect_garbage(self) -> None:
+        """Collect garbage of any age, which takes a second or two with ten thousand customers."""
+        await asyncio.sleep(_COLLECT_EVERY_S)
+        await asyncio.to_thread(gc.collect)
 
     async def _keep_process_new(self) -> None:
         await asyncio.sleep(_PROCESS_EVERY_S)

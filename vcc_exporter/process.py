@@ -16,6 +16,7 @@ def set_up() -> None:
     _fill_standard_streams()
     raise_descriptor_limit()
     _keep_memory_together()
+    _put_off_whole_collections()
 
 
 def _fill_standard_streams() -> None:
@@ -47,17 +48,15 @@ def _keep_memory_together() -> None:
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
-def collect_garbage(*, whole: bool) -> None:
-    """Collect what has died young, or of any age, and leave what lives out of the collections that Python makes.
+def _put_off_whole_collections() -> None:
+    """Let Python collect no garbage of any age by itself, but only what has died young.
 
-    Those look through all that lives each time that a quarter has come to it: with ten thousand customers, every
-    minute, and for a second or two in which no poll begins and no scrape is answered. Nearly all here is freed
-    without them; cycles that die old wait for the next whole collection.
+    It looks through all that lives each time that a quarter has come to it: with ten thousand customers, every few
+    seconds, and for half a second in which no poll begins and no scrape is answered. Nearly all here is freed
+    without that: a poll leaves no cycles, whatever becomes of it.
     """
-    if whole:
-        gc.unfreeze()
-    gc.collect(2 if whole else 1)
-    gc.freeze()
+    young, middle, _ = gc.get_threshold()
+    gc.set_threshold(young, middle, 2**31 - 1)
 
 
 def registry() -> CollectorRegistry:

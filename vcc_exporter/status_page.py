@@ -383,9 +383,11 @@ def status_page(views: Iterable[View], chosen: Sequence[str], now: datetime, aro
     ranks = {rank: i for i, rank in enumerate(Health)}
     shown.sort(key=lambda view: (ranks[health(view)], _name(view)))
     counts = Counter(health(view) for view in shown)
+    lines = [entry(view) for view in shown[:MOST_LINES]]
+    cards = [card(view, now) for view in sorted(shown, key=_name)] if len(shown) <= MOST_IN_FULL else []
     context: dict[str, Any] = {
-        "lines": [entry(view) for view in shown[:MOST_LINES]],
-        "cards": [card(view, now) for view in sorted(shown, key=_name)] if len(shown) <= MOST_IN_FULL else [],
+        "lines": lines,
+        "cards": cards,
         "counts": [(rank, counts[rank]) for rank in Health if counts[rank]],
         "troubled": counts[Health.FAILING] + counts[Health.OLD],
         "total": len(shown),
@@ -399,4 +401,8 @@ def status_page(views: Iterable[View], chosen: Sequence[str], now: datetime, aro
         "script": _SCRIPT,
         "version": __version__,
     }
-    return _template().render(context)
+    text = _template().render(context)
+    # The template's macros leave garbage, which is seldom collected, and would keep what was shown.
+    lines.clear()
+    cards.clear()
+    return text
