@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import timedelta
+from math import inf
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import trustme
+from running import eventually
 from support import SetClock, make_customer, raw_server
 
 from vcc_exporter.client import PROJECTS, AbandonedError, Session
@@ -99,6 +101,24 @@ def test_deadlines_of_the_same_instant_all_pass(
     clock.advance(timedelta(seconds=1))
     for line in lines:
         line.wait_until_shut()
+
+
+def test_nobody_is_woken_for_a_deadline_that_comes_after_the_one_that_is_waited_for(
+    network: Network, new_line: Callable[[], Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Polls that come one after another in time cost no wake-up each, also when nothing is watched in between."""
+    wake, wakes = network._lock.notify, []  # noqa: SLF001 - what is counted
+
+    def notify() -> None:
+        wakes.append(1)
+        wake()
+
+    monkeypatch.setattr(network._lock, "notify", notify)  # noqa: SLF001
+    for timeout_s in (60, 61, 62):
+        deadline = begin(network, new_line(), timeout_s)
+        eventually(lambda: network._looks_at < inf, "the watch to wait for it")  # noqa: SLF001
+        network.forget(deadline)
+    assert len(wakes) == 1
 
 
 def test_a_sooner_deadline_is_not_held_up_by_a_later_one(new_line: Callable[[], Line]) -> None:

@@ -4,7 +4,8 @@
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from functools import cache, partial
 from itertools import pairwise
@@ -69,6 +70,11 @@ def following(customer: Customer, now: datetime, hold_until: datetime | None = N
     due = next_poll(customer, now, local_date(customer, now), hold_until)
     assert due is not None
     return due
+
+
+def second_of(name: str) -> timedelta:
+    """Return when in its minute a customer with a schedule is due among few: in one of 64 slots of fifty seconds."""
+    return 50 * SECOND * (int(place(name) * 64) / 64)
 
 
 def instant(text: str) -> datetime:
@@ -136,14 +142,41 @@ def test_a_place_is_at_least_0_and_less_than_1_and_places_are_spread_evenly() ->
 )
 @settings(UNHURRIED, max_examples=300)
 def test_the_next_poll_is_strictly_later_and_on_the_customers_grid(name: str, interval: str, now: datetime) -> None:
-    """Within a day the next poll is the first instant after now that has the customer's place in the interval."""
+    """Within a day the next poll is the first instant after now that has the slot of the customer's place."""
     customer = by_interval(name, interval)
     due = following(customer, now)
     assert now < due <= now + customer.interval
     if local_date(customer, now) == local_date(customer, due):
         phase = (due - datetime(1970, 1, 1, tzinfo=UTC)) % customer.interval
-        assert abs(phase - customer.interval * place(name)) <= timedelta(microseconds=1)
+        assert timedelta(0) <= customer.interval * place(name) - phase < SECOND + timedelta(microseconds=1)
         assert due == due_after(customer, now)
+
+
+SLOTS: Final = {1: 64, 8 * 64: 64, 8 * 65: 128, 1000: 128, 10_000: 2048}
+"""Of a minute, by the number of customers."""
+
+
+@pytest.mark.parametrize("customers", SLOTS)
+@pytest.mark.parametrize("make", [by_interval, by_schedule])
+def test_a_few_customers_are_due_at_one_instant(customers: int, make: Callable[[str, str], Customer]) -> None:
+    """They share slots of at most a second, and so few a slot that the last does not wait for long."""
+    rhythm = "1m" if make is by_interval else "* * * * *"
+    known = [make(f"customer-{n}", rhythm) for n in range(customers)]
+    dues = Counter(due_after(customer, NOON, customers) for customer in known)
+    assert len({int(place(customer.name) * SLOTS[customers]) for customer in known}) == len(dues)
+    assert sum(dues.values()) / SLOTS[customers] <= 8
+    assert max(dues.values()) < 24  # chance has it that some slots are fuller than others
+
+
+@pytest.mark.parametrize("make", [by_interval, by_schedule])
+def test_more_customers_make_nobody_due_earlier_or_much_later(make: Callable[[str, str], Customer]) -> None:
+    """Whoever does not know how many there are expects no poll after it is due, and at most a second before."""
+    customer = make("acme", "1m" if make is by_interval else "* * * * *")
+    dues = [due_after(customer, NOON, customers) for customers in (1, 100, 1000, 10_000, 100_000)]
+    known = [due for due in dues if due]
+    assert known == sorted(known)
+    assert known[-1] - known[0] < SECOND
+    assert next_poll(customer, NOON, local_date(customer, NOON), customers=10_000) == dues[3]
 
 
 def test_the_grid_does_not_depend_on_when_the_last_poll_was_over() -> None:
@@ -278,7 +311,7 @@ def test_a_schedule_is_due_within_the_minute_that_it_names(schedule: str, now: s
     dues = [following(by_schedule(name, schedule), instant(now)) for name in NAMES]
     assert len(set(dues)) == len(NAMES)
     assert all(instant(minute) <= due < instant(minute) + MINUTE for due in dues)
-    assert dues == [instant(minute) + 50 * SECOND * place(name) for name in NAMES]
+    assert dues == [instant(minute) + second_of(name) for name in NAMES]
 
 
 @given(st.sampled_from(NAMES), st.sampled_from(ZONES), st.floats(0, 1))
@@ -298,13 +331,13 @@ def test_a_schedule_of_every_minute_is_due_once_in_each(name: str, zone: tuple[s
 def test_a_schedules_late_poll_is_made_once() -> None:
     """Due times that passed while a poll was under way are skipped."""
     customer = by_schedule("acme", "*/10 * * * *")
-    assert following(customer, NOON + 35 * MINUTE) == NOON + 40 * MINUTE + 50 * SECOND * place("acme")
+    assert following(customer, NOON + 35 * MINUTE) == NOON + 40 * MINUTE + second_of("acme")
 
 
 def test_within_the_named_minute_the_due_time_is_still_to_come_or_over() -> None:
     """Before its second a customer is due in the present minute, from that second on in the next."""
     customer = by_schedule("acme", "* * * * *")
-    second = NOON + 50 * SECOND * place("acme")
+    second = NOON + second_of("acme")
     assert due_after(customer, second - SECOND) == second
     assert due_after(customer, second) == second + MINUTE
 

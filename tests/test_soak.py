@@ -219,8 +219,8 @@ def one_format(patch: pytest.MonkeyPatch) -> None:
 def sleepiness(patch: pytest.MonkeyPatch) -> None:
     """Leave a midnight to the next poll that is due anyway."""
 
-    def on_the_grid(customer: Customer, now: datetime, _asked: date) -> datetime:
-        return schedule._grid(customer, now)  # noqa: SLF001 - what is left
+    def on_the_grid(customer: Customer, now: datetime, _asked: date, customers: int) -> datetime:
+        return schedule._grid(customer, now, customers)  # noqa: SLF001 - what is left
 
     patch.setattr(schedule, "_interval_due", on_the_grid)
 

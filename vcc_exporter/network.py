@@ -62,6 +62,8 @@ class Network:
         self._lock = threading.Condition()
         self._watched: list[tuple[float, int, Deadline]] = []
         self._serial = itertools.count()
+        self._looks_at = float("inf")
+        """When whoever watches the deadlines looks at them next. Nobody is woken for one that comes later."""
         self._lookups: dict[str, Future[list[_Address]]] = {}
         self._contexts: dict[Path, tuple[object, ssl.SSLContext]] = {}
         # At once: later the system may have no thread to give, and no request could be made.
@@ -79,7 +81,7 @@ class Network:
         deadline = Deadline(self._clock.monotonic() + timeout_s, wire)
         with self._lock:
             heapq.heappush(self._watched, (deadline.at, next(self._serial), deadline))
-            if self._watched[0][2] is deadline:
+            if deadline.at < self._looks_at:
                 self._lock.notify()
         return deadline
 
@@ -96,7 +98,8 @@ class Network:
         while True:
             with self._lock:
                 while not self._watched or self._watched[0][0] > self._clock.monotonic():
-                    self._lock.wait(self._watched[0][0] - self._clock.monotonic() if self._watched else None)
+                    self._looks_at = self._watched[0][0] if self._watched else float("inf")
+                    self._lock.wait(self._looks_at - self._clock.monotonic() if self._watched else None)
                 deadline = heapq.heappop(self._watched)[2]
                 forgotten = deadline.at == float("-inf")
             if not forgotten:

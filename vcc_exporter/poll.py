@@ -147,6 +147,8 @@ class Poller:
         self._lock = threading.Lock()
         self._works: dict[str, _Work] = {}
         self._serial = itertools.count()
+        self._customers = 0
+        """How many there are, on which it depends how many are due at one instant."""
         self._jumps = 0
         """How often the wall clock was seen to jump."""
         self._reading = threading.Lock()
@@ -159,6 +161,7 @@ class Poller:
         """
         customers = {name: said.state.customer for name, said in self._store.views().items()}
         with self._lock:
+            self._customers = len(customers)
             for name, work in list(self._works.items()):
                 if customers.get(name) is work.customer:
                     work.session.forget_key()
@@ -166,7 +169,7 @@ class Poller:
                 else:
                     self._end(self._works.pop(name))
             for name in customers.keys() - self._works.keys():
-                self._works[name] = self._begin(customers[name], len(customers))
+                self._works[name] = self._begin(customers[name])
 
     def clock_jumped(self) -> None:
         """Bring forward what a clock that was put back has moved too far away, and run what is late."""
@@ -181,7 +184,7 @@ class Poller:
         state = self._store.state(work.customer.name)
         asked = work.asked or times.local_date(work.customer.zone, now)
         hold = min(work.hold, now + LONGEST_RETRY_AFTER) if work.hold else None
-        due = next_poll(work.customer, now, asked, hold)
+        due = next_poll(work.customer, now, asked, hold, self._customers)
         if state and due and state.next_poll and state.next_poll > due:
             self._schedule(work, due)
 
@@ -193,10 +196,10 @@ class Poller:
                 work.session.abandon()
                 work.lookup.abandon()
 
-    def _begin(self, customer: Customer, customers: int) -> _Work:
+    def _begin(self, customer: Customer) -> _Work:
         sessions = Session(customer, self._network), Session(customer, self._network)
         work = _Work(customer, *sessions, f"customer {next(self._serial)}")
-        self._schedule(work, first_poll(customer, customers, self._store.moment().wall))
+        self._schedule(work, first_poll(customer, self._customers, self._store.moment().wall))
         state = self._store.state(customer.name)
         if state and (state.lookback_tried or state.names_tried):
             # A reload that changed no question ended the work that had this to do.
@@ -221,7 +224,7 @@ class Poller:
             if work.busy.locked():
                 return None  # that poll sets the next when it is done; runs that find it busy would only take threads
             # But for a midnight, which costs more to look for: the poll, which knows more, sets another if need be.
-            return due_after(work.customer, now)
+            return due_after(work.customer, now, self._customers)
 
         self._timetable.again_at(work.job, due, "polls", lambda: self._poll(work), then)
 
@@ -291,7 +294,7 @@ class Poller:
     def _succeeded(self, work: _Work, day: date, began: Moment, answer: Answer) -> CustomerState | None:
         before = self._store.state(work.customer.name)
         ended = self._store.moment()
-        due = next_poll(work.customer, ended.wall, day)
+        due = next_poll(work.customer, ended.wall, day, customers=self._customers)
         work.hold = None
 
         def change(state: CustomerState) -> CustomerState:
@@ -310,7 +313,7 @@ class Poller:
         before = self._store.state(work.customer.name)
         ended = self._store.moment()
         work.hold = ended.wall + min(error.retry_after, LONGEST_RETRY_AFTER) if error.retry_after else None
-        due = next_poll(work.customer, ended.wall, day, work.hold)
+        due = next_poll(work.customer, ended.wall, day, work.hold, self._customers)
 
         def change(state: CustomerState) -> CustomerState:
             failed = with_failure(state, error.result, error.message, _seconds(began, ended))

@@ -119,7 +119,7 @@ class Polled:
 
     def lateness(self) -> list[float]:
         """Return by how many seconds each poll came after it was due, since the last time that anybody asked."""
-        return [_late(self.customers[name], at) for name, at in self.api.polls()]
+        return [_late(self.customers[name], at, len(self.customers)) for name, at in self.api.polls()]
 
     def next_lateness(self) -> list[float]:
         """Return the same, of at least one poll. Raises BenchError where none comes."""
@@ -140,9 +140,9 @@ class Polled:
             raise BenchError(f"a poll failed: {found[0].decode()}")
 
 
-def _late(customer: Customer, at: datetime) -> float:
+def _late(customer: Customer, at: datetime, customers: int) -> float:
     rhythm = timedelta(minutes=1) if customer.schedule else customer.interval
-    due = due_after(customer, at - rhythm)
+    due = due_after(customer, at - rhythm, customers)
     return (at - due).total_seconds() if due else 0
 
 
