@@ -251,6 +251,7 @@ class Session:
         problem: PollError | None = None
         try:
             yield
+            self._network.left(deadline)  # by the clock, since who watches it may be late, too
         except PollError as error:
             problem = error
         except (requests.RequestException, HTTPError, OSError, http.client.HTTPException, ValueError) as error:

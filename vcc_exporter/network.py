@@ -86,8 +86,7 @@ class Network:
         return deadline
 
     def forget(self, deadline: Deadline) -> None:
-        """End the watch over a request that is over. By the clock, where that ended before who watches it was awake."""
-        deadline.passed |= deadline.at <= self._clock.monotonic()
+        """End the watch over a request that is over."""
         with self._lock:
             # Only the first is taken out; the others leave when they come to be the first.
             deadline.at = float("-inf")

@@ -48,6 +48,7 @@ _FIRST_STEP: Final = timedelta(milliseconds=50)
 _MIDNIGHT_WITHIN: Final = timedelta(seconds=10)
 _TOGETHER: Final = 8
 _SLOT: Final = timedelta(seconds=1)
+_FEWEST_SLOTS: Final = 64
 # Short of the whole minute, so that 23:59's answer is in before the day is over.
 _SCHEDULE_WITHIN: Final = timedelta(seconds=50)
 
@@ -92,10 +93,10 @@ def due_after(customer: Customer, after: datetime, customers: int = 1) -> dateti
 def _shift(customer: Customer, within: timedelta, customers: int) -> timedelta:
     """Return how long after the beginning of a time a customer is due that all are spread over.
 
-    The time has slots of a second, or shorter ones in which some eight of all customers are due. A power of two of
-    them, so that a customer more or less moves nobody but where it doubles them.
+    The time has slots of a second, or more and shorter ones, in which some eight of all customers are due. A power of
+    two of them, so that a customer more or less moves nobody but where it doubles them.
     """
-    slots = 1 << (max(within // _SLOT, customers // _TOGETHER, 1) - 1).bit_length()
+    slots = 1 << (max(within // _SLOT, customers // _TOGETHER, _FEWEST_SLOTS) - 1).bit_length()
     return within * (int(place(customer.name) * slots) / slots)
 
 
