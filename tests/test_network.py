@@ -6,17 +6,19 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from datetime import timedelta
 from math import inf
 from pathlib import Path
+from threading import Semaphore
 from typing import Any, Final
 
 import pytest
 import trustme
 from running import eventually
 from support import SetClock, make_customer, raw_server
+from urllib3.util.ssl_ import create_urllib3_context
 
 from vcc_exporter.client import PROJECTS, AbandonedError, Session
 from vcc_exporter.network import Deadline, Network, Wire
@@ -415,6 +417,31 @@ def test_a_context_is_made_once_for_each_file(network: Network, tmp_path: Path) 
     assert context.check_hostname
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert len(trusted(context)) == 1
+
+
+def test_a_context_that_many_want_at_once_is_made_once(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the start, when nobody has one yet, all but one wait for it; who wants another file's does not."""
+    path, other = authority_file(tmp_path / "ca.pem"), authority_file(tmp_path / "other.pem")
+    make, made, go_on = create_urllib3_context, Semaphore(0), threading.Event()
+
+    def make_slowly() -> ssl.SSLContext:
+        made.release()
+        go_on.wait(LIMIT_S)
+        return make()
+
+    with ThreadPoolExecutor(8) as pool:
+        monkeypatch.setattr("vcc_exporter.network.create_urllib3_context", make_slowly)
+        first = pool.submit(network.tls, path)
+        assert made.acquire(timeout=LIMIT_S)
+        monkeypatch.setattr("vcc_exporter.network.create_urllib3_context", make)
+        assert len(trusted(network.tls(other))) == 1
+        others = [pool.submit(network.tls, path) for _ in range(7)]
+        done, _ = wait(others, timeout=0.2)
+        go_on.set()
+        assert not done
+        assert {future.result(LIMIT_S) for future in others} == {first.result(LIMIT_S)}
 
 
 def test_a_context_is_made_again_when_its_file_changes(network: Network, tmp_path: Path) -> None:

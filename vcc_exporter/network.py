@@ -66,6 +66,8 @@ class Network:
         """When whoever watches the deadlines looks at them next. Nobody is woken for one that comes later."""
         self._lookups: dict[str, Future[list[_Address]]] = {}
         self._contexts: dict[Path, tuple[object, ssl.SSLContext]] = {}
+        self._making: dict[Path, threading.Lock] = {}
+        """Held by who makes the context of a file, while others who want the same one wait for it."""
         # At once: later the system may have no thread to give, and no request could be made.
         threading.Thread(target=self._watch, name="deadlines", daemon=True).start()
 
@@ -144,14 +146,15 @@ class Network:
         status = path.stat()
         version = (status.st_mtime_ns, status.st_size, status.st_ino)
         with self._lock:
+            making = self._making.setdefault(path, threading.Lock())
+        with making:
             known, context = self._contexts.get(path, (None, None))
-        if context is None or known != version:
-            context = create_urllib3_context()
-            if path.is_dir():
-                context.load_verify_locations(capath=path)
-            else:
-                context.load_verify_locations(path)
-            with self._lock:
+            if context is None or known != version:
+                context = create_urllib3_context()
+                if path.is_dir():
+                    context.load_verify_locations(capath=path)
+                else:
+                    context.load_verify_locations(path)
                 self._contexts[path] = (version, context)
         return context
 
