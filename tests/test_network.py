@@ -11,7 +11,6 @@ from contextlib import ExitStack
 from datetime import timedelta
 from math import inf
 from pathlib import Path
-from threading import Semaphore
 from typing import Any, Final
 
 import pytest
@@ -424,7 +423,7 @@ def test_a_context_that_many_want_at_once_is_made_once(
 ) -> None:
     """At the start, when nobody has one yet, all but one wait for it; who wants another file's does not."""
     path, other = authority_file(tmp_path / "ca.pem"), authority_file(tmp_path / "other.pem")
-    make, made, go_on = create_urllib3_context, Semaphore(0), threading.Event()
+    make, made, go_on = create_urllib3_context, threading.Semaphore(0), threading.Event()
 
     def make_slowly() -> ssl.SSLContext:
         made.release()
