@@ -253,6 +253,24 @@ def test_an_update_leaves_other_customers_blocks_alone() -> None:
     assert [a is b for a, b in pieces][: len(DATA_FAMILIES)] == [True] * len(DATA_FAMILIES)
 
 
+def test_of_a_large_page_what_did_not_change_is_put_together_once() -> None:
+    """Runs of blocks are taken over, with what was made of them; blocks are found in their places all the same."""
+    clock = SetClock()
+    customers = sorted((make_customer(name=f"customer-{n}") for n in range(1200)), key=lambda c: place(c.name))
+    store = make_store(clock, *customers)
+    before = store.page()
+    before.body(Format.TEXT, gzip=True)
+    for seat in (0, 1199):
+        store.update(customers[seat], answered(clock, 7.0))
+    after = store.page()
+    assert [a is b for a, b in zip(before.runs, after.runs, strict=True)] == [False, True, False]
+    changed = [number for number, (a, b) in enumerate(zip(before.blocks, after.blocks, strict=True)) if a is not b]
+    assert changed == [0, 1199 // CUSTOMERS_A_BLOCK]
+    assert [after.block(number) for number in range(len(after.blocks))] == list(after.blocks)
+    for page in (before, after):
+        assert gzip.decompress(b"".join(page.body(Format.TEXT, gzip=True).parts)).decode() == text_of(page)
+
+
 def test_the_customers_a_caller_gets_are_a_copy_that_is_true_now() -> None:
     """What is returned can be changed without harm, and says what the page says at that moment."""
     clock, customer = SetClock(), make_customer()

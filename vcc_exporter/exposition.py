@@ -5,7 +5,8 @@ The parts, each immutable and replaced whole:
 * `Rendered`: one customer's lines, a piece of text for each family;
 * `Piece`: one family's lines of several customers, joined, and compressed once;
 * `Block`: several customers' pieces, of which a new one takes over those that did not change;
-* `Page`: all blocks, with the families' heads before them, in either format, as it is or as one gzip member.
+* `Run`: several blocks, whose pieces were put one after the other once, since most pages change few of them;
+* `Page`: all runs, with the families' heads before them, in either format, as it is or as one gzip member.
 
 Lines stand in memory once: of one customer's, what did not change is cut from the block.
 
@@ -13,14 +14,17 @@ Heads (HELP, TYPE, UNIT) and the process's own metrics are written by the client
 here, since it cannot write one without the others; they are the same in both formats.
 """
 
+import mmap
+import os
 import struct
+import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import Enum
 from functools import cached_property
-from itertools import accumulate, pairwise
-from typing import Any, Final
+from itertools import accumulate, chain, pairwise
+from typing import Any, Final, NamedTuple
 
 from isal import isal_zlib
 from prometheus_client import CollectorRegistry, generate_latest
@@ -35,6 +39,8 @@ from vcc_exporter.vocabulary import CUSTOMER_FAMILIES, DATA_FAMILIES, EXPORTER_F
 
 CUSTOMERS_A_BLOCK: Final = 16
 """Large enough to compress well, small enough to compress anew when one customer changes."""
+_BLOCKS_A_RUN: Final = 32
+"""About the square root of how many ten thousand customers have."""
 _PER_CUSTOMER: Final = len(DATA_FAMILIES) + len(CUSTOMER_FAMILIES)
 _COMPRESSION: Final = 1  # a tenth of the client library's work for a quarter more bytes
 
@@ -189,6 +195,26 @@ def _info(state: CustomerState) -> list[tuple[str, str]]:
 # Several customers together.
 
 
+class Deflated(NamedTuple):
+    """A part of a deflate stream that depends on no other part."""
+
+    parts: tuple[bytes, ...]
+    crc: int
+    """Of what was compressed, as `size`."""
+    size: int
+
+    @classmethod
+    def joined(cls, several: Iterable["Deflated"]) -> "Deflated":
+        """Put parts of a stream one after the other."""
+        parts: list[tuple[bytes, ...]] = []
+        crc, size = 0, 0
+        for one in several:
+            parts.append(one.parts)
+            crc = isal_zlib.crc32_combine(crc, one.crc, one.size)
+            size += one.size
+        return cls(tuple(chain.from_iterable(parts)), crc, size)
+
+
 class Piece:
     """One family's lines of several customers, compressed when that is first asked for."""
 
@@ -198,7 +224,7 @@ class Piece:
         self.plain = b"".join(parts)
         self.ends = tuple(accumulate(map(len, parts)))
         """Where each customer's lines end."""
-        self._deflated: tuple[bytes, int] | None = None
+        self._deflated: Deflated | None = None
 
     def part(self, seat: int) -> bytes:
         """Return one customer's lines."""
@@ -213,12 +239,12 @@ class Piece:
         return Piece([new.get(seat, lines) for seat, lines in enumerate(old)])
 
     @property
-    def deflated(self) -> tuple[bytes, int]:
-        """The lines as a part of a deflate stream that depends on no other part, and their CRC."""
+    def deflated(self) -> Deflated:
+        """The lines, compressed."""
         if self._deflated is None:
             packer = isal_zlib.compressobj(_COMPRESSION, isal_zlib.DEFLATED, -15)
             packed = packer.compress(self.plain) + packer.flush(isal_zlib.Z_FULL_FLUSH)
-            self._deflated = packed, isal_zlib.crc32(self.plain)
+            self._deflated = Deflated((packed,), isal_zlib.crc32(self.plain), len(self.plain))
         return self._deflated
 
 
@@ -266,6 +292,40 @@ def _block(views: Sequence[View], labels: Sequence[Mapping[tuple[str, ...], str]
     )
 
 
+@dataclass(frozen=True)
+class Run:
+    """Blocks that stand one after the other. By family there is nothing for pieces that are empty."""
+
+    blocks: tuple[Block, ...]
+
+    @cached_property
+    def valid(self) -> tuple[datetime, datetime, float]:
+        """From when, until when, and until when on the monotonic clock all of it is true."""
+        return (
+            max(b.valid_from for b in self.blocks),
+            min(b.valid_until for b in self.blocks),
+            min(b.valid_until_s for b in self.blocks),
+        )
+
+    @cached_property
+    def plain(self) -> tuple[tuple[bytes, ...], ...]:
+        """The lines of each family."""
+        return tuple(tuple(piece.plain for piece in pieces if piece.plain) for pieces in self._by_family())
+
+    @cached_property
+    def deflated(self) -> tuple[Deflated, ...]:
+        """The same, compressed."""
+        return tuple(Deflated.joined(piece.deflated for piece in pieces if piece.plain) for pieces in self._by_family())
+
+    def _by_family(self) -> Iterable[Sequence[Piece]]:
+        return zip(*(block.pieces for block in self.blocks), strict=True)
+
+
+def in_runs(blocks: Sequence[Block]) -> tuple[Run, ...]:
+    """Put a page's blocks into runs."""
+    return tuple(Run(tuple(blocks[i : i + _BLOCKS_A_RUN])) for i in range(0, len(blocks), _BLOCKS_A_RUN))
+
+
 # The page.
 
 
@@ -300,20 +360,39 @@ def render_process(registry: CollectorRegistry) -> Mapping[Format, Piece]:
     return {f: Piece([f.generate(registry).removesuffix(f.end)]) for f in Format}
 
 
+class MemoryFile:
+    """A file that is in memory alone: the kernel sends its pages as they are, where it would copy a program's own."""
+
+    def __init__(self, parts: Sequence[bytes], size: int) -> None:
+        """Write parts, which have this size together, into a new file.
+
+        Raises OSError where the system gives none, ValueError where it did not take all of it.
+        """
+        self.number: Final = os.memfd_create("page")
+        weakref.finalize(self, os.close, self.number)
+        most = os.sysconf("SC_IOV_MAX")
+        for first in range(0, len(parts), most):
+            os.writev(self.number, parts[first : first + most])
+        self.content: Final = memoryview(mmap.mmap(self.number, size, prot=mmap.PROT_READ))
+        """What is in it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Body:
     """What an answer to a scrape holds."""
 
-    parts: Sequence[bytes]
+    parts: Sequence[bytes | memoryview]
     size: int
     """Bytes of all parts."""
+    file: MemoryFile | None = None
+    """One that holds the same, where there is one."""
 
 
 @dataclass(frozen=True)
 class Page:
     """Everything that a scrape shows."""
 
-    blocks: tuple[Block, ...]
+    runs: tuple[Run, ...]
     seats: Mapping[str, int]
     """Where each customer is, counted from the first of the first block."""
     exporter: tuple[Piece, ...]
@@ -322,13 +401,31 @@ class Page:
     bodies: dict[tuple[Format, bool], Body] = field(default_factory=dict, init=False, repr=False, compare=False)
     """What was put together so far: by format, compressed or not."""
 
+    @property
+    def blocks(self) -> Sequence[Block]:
+        """Its blocks, in order."""
+        return [block for run in self.runs for block in run.blocks]
+
+    def block(self, number: int) -> Block:
+        """Return one of its blocks."""
+        return self.runs[number // _BLOCKS_A_RUN].blocks[number % _BLOCKS_A_RUN]
+
+    def with_blocks(self, new: Mapping[int, Block]) -> "Page":
+        """Return the page in which some blocks are others, by number; runs that did not change are the same."""
+        runs = list(self.runs)
+        for number in {number // _BLOCKS_A_RUN for number in new}:
+            first = number * _BLOCKS_A_RUN
+            runs[number] = Run(tuple(new.get(i, block) for i, block in enumerate(runs[number].blocks, first)))
+        return replace(self, runs=tuple(runs))
+
     @cached_property
     def _valid(self) -> tuple[datetime, datetime, float]:
         """From when, until when, and until when on the monotonic clock."""
+        since, until, until_s = zip(*(run.valid for run in self.runs), strict=True) if self.runs else ((), (), ())
         return (
-            max((b.valid_from for b in self.blocks), default=datetime.min.replace(tzinfo=UTC)),
-            min((b.valid_until for b in self.blocks), default=datetime.max.replace(tzinfo=UTC)),
-            min((b.valid_until_s for b in self.blocks), default=float("inf")),
+            max(since, default=datetime.min.replace(tzinfo=UTC)),
+            min(until, default=datetime.max.replace(tzinfo=UTC)),
+            min(until_s, default=float("inf")),
         )
 
     def holds(self, moment: Moment) -> bool:
@@ -340,9 +437,7 @@ class Page:
         """Return the whole page, put together once."""
         found = self.bodies.get((chosen, gzip))
         if found is None:
-            # Joined where that is little, since each part takes its time at the scrape.
-            parts = (b"".join(self._gzipped(chosen)),) if gzip else tuple(self._plain(chosen))
-            found = self.bodies[chosen, gzip] = Body(parts, sum(map(len, parts)))
+            found = self.bodies[chosen, gzip] = self._gzipped(chosen) if gzip else self._plain(chosen)
         return found
 
     def body_of(self, customers: Collection[str], chosen: Format, gzip: bool) -> Body:
@@ -367,35 +462,44 @@ class Page:
 
     def _place(self, name: str) -> tuple[Block, int]:
         number, seat = divmod(self.seats[name], CUSTOMERS_A_BLOCK)
-        return self.blocks[number], seat
+        return self.block(number), seat
 
-    def _pieces(self, chosen: Format) -> Iterator[Piece]:
-        """Yield the page's pieces in order. A family without a sample has no head."""
-        of_customers = zip(*(block.pieces for block in self.blocks), strict=True)
-        families = (*of_customers, *((piece,) for piece in self.exporter))
-        heads = self._heads[chosen]
-        for head, pieces in zip(heads[len(heads) - len(families) :], families, strict=True):
-            filled = [piece for piece in pieces if piece.plain]
-            if filled:
-                yield head
-                yield from filled
+    def _plain(self, chosen: Format) -> Body:
+        parts: list[bytes] = []
+        for i, head in enumerate(self._heads[chosen][:_PER_CUSTOMER]):
+            lines = [run.plain[i] for run in self.runs]
+            parts += (head.plain, *chain.from_iterable(lines)) if any(lines) else ()
+        for piece in self._about_the_exporter(chosen):
+            parts.append(piece.plain)
+        parts.append(chosen.end)
+        return Body(tuple(parts), sum(map(len, parts)))
+
+    def _about_the_exporter(self, chosen: Format) -> Iterator[Piece]:
+        """Yield what stands behind the families of customers, but for the end."""
+        for head, piece in zip(self._heads[chosen][_PER_CUSTOMER:], self.exporter, strict=True):
+            yield from (head, piece) if piece.plain else ()
         yield self.process[chosen]
 
-    def _plain(self, chosen: Format) -> Iterator[bytes]:
-        for piece in self._pieces(chosen):
-            yield piece.plain
-        yield chosen.end
+    def _gzipped(self, chosen: Format) -> Body:
+        """Return one gzip member, since some readers stop after the first of several."""
+        pieces: list[Deflated] = []
+        for i, head in enumerate(self._heads[chosen][:_PER_CUSTOMER]):
+            lines = [run.deflated[i] for run in self.runs]
+            pieces += (head.deflated, *lines) if any(line.size for line in lines) else ()
+        pieces += (piece.deflated for piece in (*self._about_the_exporter(chosen), Piece([chosen.end])))
+        whole = Deflated.joined(pieces)
+        end = b"\x03\x00" + struct.pack("<II", whole.crc, whole.size & 0xFFFFFFFF)
+        return in_memory([b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff", *whole.parts, end])
 
-    def _gzipped(self, chosen: Format) -> Iterator[bytes]:
-        """Yield one gzip member, since some readers stop after the first of several."""
-        crc, size = 0, 0
-        yield b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
-        for piece in (*self._pieces(chosen), Piece([chosen.end])):
-            packed, piece_crc = piece.deflated
-            crc = isal_zlib.crc32_combine(crc, piece_crc, len(piece.plain))
-            size += len(piece.plain)
-            yield packed
-        yield b"\x03\x00" + struct.pack("<II", crc, size & 0xFFFFFFFF)
+
+def in_memory(parts: Sequence[bytes]) -> Body:
+    """Make a body of one part, since each takes its time at the scrape, in a file in memory where there are such."""
+    size = sum(map(len, parts))
+    try:
+        file = MemoryFile(parts, size)
+    except (OSError, ValueError, AttributeError):  # the last where the system knows no such files
+        return Body((b"".join(parts),), size)
+    return Body((file.content,), size, file)
 
 
 def empty_page(exporter: Exporter) -> Page:

@@ -24,6 +24,7 @@ from vcc_exporter.exposition import (
     Piece,
     Rendered,
     empty_page,
+    in_runs,
     make_block,
     render,
     render_exporter,
@@ -207,26 +208,27 @@ class Store:
         for name in changed:
             number, seat = divmod(page.seats[name], CUSTOMERS_A_BLOCK)
             by_block[number].append((seat, name))
-        blocks = list(page.blocks)
+        blocks: dict[int, Block] = {}
         for number, seats in by_block.items():
-            block = blocks[number]
+            block = page.block(number)
             blocks[number] = block.with_rendered({s: render(self._views[n], block.rendered(s)) for s, n in seats})
-        self._show(replace(page, blocks=tuple(blocks)))
+        self._show(page.with_blocks(blocks))
 
     def _rearrange(self, exporter: Exporter) -> None:
         """Show the page of the customers that there are now."""
         names, old = list(self._views), self._page
+        befores = iter(old.blocks)
         blocks: list[Block] = []
         for first in range(0, len(names), CUSTOMERS_A_BLOCK):
             some = names[first : first + CUSTOMERS_A_BLOCK]
-            before = old.blocks[len(blocks)] if len(blocks) < len(old.blocks) else None
+            before = next(befores, None)
             if before and [said.state.customer.name for said in before.views] == some:
                 new = {seat: self._lines(n) for seat, n in enumerate(some) if self._views[n] is not before.views[seat]}
                 blocks.append(before.with_rendered(new) if new else before)
             else:
                 blocks.append(make_block([self._lines(name) for name in some]))
         seats = {name: seat for seat, name in enumerate(names)}
-        self._show(replace(old, blocks=tuple(blocks), seats=seats, exporter=render_exporter(exporter)))
+        self._show(replace(old, runs=in_runs(blocks), seats=seats, exporter=render_exporter(exporter)))
 
     def _lines(self, name: str) -> Rendered:
         said, shown = self._views[name], self._page.rendered(name)
