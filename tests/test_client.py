@@ -49,6 +49,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from leaks import leaks
 from requests import RequestException
+from requests.adapters import HTTPAdapter
 from running import eventually
 from support import SetClock, http_response, make_customer, raw_server, read_request
 from urllib3.exceptions import HTTPError
@@ -300,13 +301,23 @@ GOOD_RESPONSES: Final[dict[str, Reply]] = {
 }
 
 
+ON_KEPT: Final = pytest.mark.parametrize("on_kept", [False, True], ids=["on a new connection", "on a kept one"])
+"""For tests whose first reply is to come to a request that the libraries send, or to one that is sent again."""
+
+
+def after_others(on_kept: bool, *replies: Reply) -> Api:
+    """Return an API with these replies, after a good one where they are to come on a kept connection."""
+    return Api(*[GOOD_RESPONSE] * on_kept, *replies)
+
+
+@ON_KEPT
 @pytest.mark.parametrize("name", GOOD_RESPONSES)
-def test_a_good_response_is_its_body(name: str, open_session: OpenSession) -> None:
+def test_a_good_response_is_its_body(name: str, on_kept: bool, open_session: OpenSession) -> None:
     """However HTTP carries it, status 200 gives the body's bytes, and the next request works, too."""
-    with raw_server(Api(GOOD_RESPONSES[name], GOOD_RESPONSE)) as port:
+    with raw_server(after_others(on_kept, GOOD_RESPONSES[name], GOOD_RESPONSE)) as port:
         session = open_session(port)
-        assert session.ask(TARGET, NOW) == GOOD
-        assert session.ask(TARGET, NOW) == GOOD
+        for _ in range(2 + on_kept):
+            assert session.ask(TARGET, NOW) == GOOD
 
 
 def test_a_response_of_the_largest_size(open_session: OpenSession) -> None:
@@ -582,16 +593,26 @@ FAILURES: Final[dict[str, tuple[Reply, Result, tuple[str, ...]]]] = {
 }
 
 
-@pytest.mark.parametrize("name", FAILURES)
-def test_a_response_that_is_a_failure(name: str, open_session: OpenSession) -> None:
+def failures() -> Iterator[Any]:
+    """Yield what may fail on a new connection, and on a kept one, where one that is cut is tried again."""
+    for name, (reply, _, _) in FAILURES.items():
+        yield pytest.param(name, False, id=name)
+        if reply not in (close, reset):
+            yield pytest.param(name, True, id=f"{name}, on a kept connection")
+
+
+@pytest.mark.parametrize(("name", "on_kept"), list(failures()))
+def test_a_response_that_is_a_failure(name: str, on_kept: bool, open_session: OpenSession) -> None:
     """Each has its result and words that help, is asked for once, and does not harm the next request."""
     reply, result, words = FAILURES[name]
-    api = Api(reply, GOOD_RESPONSE)
+    api = after_others(on_kept, reply, GOOD_RESPONSE)
     with raw_server(api) as port:
         session = open_session(port)
+        if on_kept:
+            assert session.ask(TARGET, NOW) == GOOD
         error = failure(session)
         assert (error.result, [part for part in words if part not in error.message]) == (result, [])
-        assert (error.retry_after, len(api.heads)) == (timedelta(), 1)
+        assert (error.retry_after, len(api.heads)) == (timedelta(), 1 + on_kept)
         assert session.ask(TARGET, NOW) == GOOD
     assert str(error) == f"{result}: {error.message}"
 
@@ -625,11 +646,14 @@ CUT_UNSEEN: Final[dict[str, Reply]] = {
 }
 
 
+@ON_KEPT
 @pytest.mark.parametrize("name", CUT_UNSEEN)
-def test_a_body_that_is_cut_unseen_is_never_a_whole_one(name: str, open_session: OpenSession) -> None:
+def test_a_body_that_is_cut_unseen_is_never_a_whole_one(name: str, on_kept: bool, open_session: OpenSession) -> None:
     """Whether or not HTTP can tell that something is missing, what comes out is not taken for the answer."""
-    with raw_server(Api(CUT_UNSEEN[name], GOOD_RESPONSE)) as port:
+    with raw_server(after_others(on_kept, CUT_UNSEEN[name], GOOD_RESPONSE)) as port:
         session = open_session(port)
+        if on_kept:
+            assert session.ask(TARGET, NOW) == GOOD
         found = outcome(session)
         if isinstance(found, PollError):
             assert found.result is Result.INVALID_RESPONSE
@@ -644,10 +668,15 @@ LEFT_OPEN: Final = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 
 @LEFT_OPEN
-def test_contradicting_lengths_are_no_http(open_session: OpenSession) -> None:
+@ON_KEPT
+@pytest.mark.parametrize("lengths", [b"Content-Length: 4, 5\r\n", b"Content-Length: 4\r\nContent-Length: 5\r\n"])
+def test_contradicting_lengths_are_no_http(lengths: bytes, on_kept: bool, open_session: OpenSession) -> None:
     """A response of two lengths is refused as one that cannot be read."""
-    with raw_server(Api(HEAD + b"Content-Length: 4, 5\r\n\r\n")) as port:
-        error = failure(open_session(port))
+    with raw_server(after_others(on_kept, HEAD + lengths + b"\r\nabcde")) as port:
+        session = open_session(port)
+        if on_kept:
+            assert session.ask(TARGET, NOW) == GOOD
+        error = failure(session)
     gc.collect()
     assert (error.result, error.message) == (Result.INVALID_RESPONSE, "the answer is no HTTP that can be read")
 
@@ -722,6 +751,77 @@ def test_any_bytes_are_a_body_or_a_result(open_session: OpenSession) -> None:
 
         check()
         gc.collect()
+
+
+@LEFT_OPEN
+def test_a_request_that_is_sent_again_ends_like_one_of_the_libraries(open_session: OpenSession) -> None:
+    """Whatever a server sends, it makes no difference whether it is on a new connection or on a kept one.
+
+    But for a kept one that ends before any answer, which is tried again.
+    """
+    replies = [b""]
+
+    def fresh(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(replies[0])
+        close(connection)
+
+    def kept(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(GOOD_RESPONSE)
+        if read_request(connection):
+            connection.sendall(replies[0])
+        close(connection)
+
+    def told(session: Session) -> object:
+        found = outcome(session)
+        return (found.result, found.message, found.retry_after) if isinstance(found, PollError) else found
+
+    with raw_server(fresh) as port, raw_server(kept) as port_of_kept:
+
+        @ANY_SPEED
+        @given(st.binary() | nearly_http())
+        def check(reply: bytes) -> None:
+            replies[0] = reply
+            new, old = open_session(port), open_session(port_of_kept)
+            assert told(old) == GOOD
+            by_libraries, again = told(new), told(old)
+            new.close()
+            old.close()
+            was_cut = by_libraries == (Result.UNREACHABLE, "the connection was closed before any answer", timedelta())
+            assert again == (GOOD if was_cut else by_libraries)
+
+        check()
+        gc.collect()
+
+
+def test_what_is_sent_again_is_what_the_libraries_sent(open_session: OpenSession) -> None:
+    """Each request of a session is the same to the byte; those of another question are another."""
+    api = Api(GOOD_RESPONSE)
+    with raw_server(api) as port:
+        session = open_session(port)
+        for target in (TARGET, TARGET, PROJECTS, TARGET, PROJECTS):
+            session.ask(target, NOW)
+    first, second = api.heads[0], api.heads[2]
+    assert first.startswith(f"GET {TARGET} HTTP/1.1\r\n")
+    assert second.startswith(f"GET {PROJECTS} HTTP/1.1\r\n")
+    assert api.heads == [first, first, second, first, second]
+
+
+def test_the_libraries_send_a_request_once(open_session: OpenSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To find the connection and to write the request took them half of a poll; on a kept one neither is done again."""
+    sent, send = [], HTTPAdapter.send
+
+    def counted(*args: Any, **options: Any) -> Any:
+        sent.append(args)
+        return send(*args, **options)
+
+    monkeypatch.setattr(HTTPAdapter, "send", counted)
+    with raw_server(Api(GOOD_RESPONSE)) as port:
+        session = open_session(port)
+        for _ in range(5):
+            session.ask(TARGET, NOW)
+    assert len(sent) == 1
 
 
 # No connection.

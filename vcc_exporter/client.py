@@ -27,7 +27,7 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 from vcc_exporter import __version__
 from vcc_exporter.answer import error_words, shorten
 from vcc_exporter.config import Customer, KeySource
-from vcc_exporter.network import Network, Wire, open_session, proxies
+from vcc_exporter.network import Network, Wire, as_response, open_session, proxies
 from vcc_exporter.vocabulary import Result
 
 MOST_BYTES: Final = 8 * 2**20
@@ -147,7 +147,7 @@ class Session:
         self._network = network
         self._wire = Wire(network)
         self._http: requests.Session | None = None
-        self._prepared: dict[str, requests.PreparedRequest] = {}
+        self._prepared: dict[str, _Prepared] = {}
         """By URL; to make one costs as much as to send it, and polls ask the same all day."""
         self._key = ""
         self._secrets: tuple[str, ...] | None = None
@@ -201,37 +201,64 @@ class Session:
     def _ask(self, target: str, now: datetime) -> bytes:
         session = self._open()
         with self._in_time():
-            request = self._prepare(session, self._customer.url + target)
-            response = self._send_on_kept(session, request)
-            if response is None:
-                response = self._send(session, request)
+            prepared = self._prepare(session, self._customer.url + target)
+            answer = self._send_again(prepared)
+            if answer is not None and _is_usual(answer):
+                self._answered = True
+                with answer:
+                    return _body(_whole(answer), MOST_BYTES)
+            if answer is None:
+                response = self._send(session, prepared)
+            else:
+                response = as_response(session, prepared.request, answer)
             self._answered = True
             with response:
                 return self._read(response, now)
 
-    def _prepare(self, session: requests.Session, url: str) -> requests.PreparedRequest:
-        request = self._prepared.get(url)
-        if request is None:
+    def _prepare(self, session: requests.Session, url: str) -> "_Prepared":
+        prepared = self._prepared.get(url)
+        if prepared is None:
             if len(self._prepared) >= _MOST_PREPARED:
                 self._prepared.clear()
             # As bytes, since the library reads a str as Latin-1.
             key = requests.auth.HTTPBasicAuth(self._customer.subdomain.encode(), self._key.encode())
-            request = self._prepared[url] = session.prepare_request(requests.Request("GET", url, auth=key))
-        return request
+            request = session.prepare_request(requests.Request("GET", url, auth=key))
+            prepared = self._prepared[url] = _Prepared(request)
+        return prepared
 
-    def _send_on_kept(self, session: requests.Session, request: requests.PreparedRequest) -> requests.Response | None:
-        """Send a request. Returns None where it met a kept connection just as the other side closed it.
-
-        That says nothing of the request, so that it is to be sent once more, on a new connection.
-        """
+    def _send_again(self, prepared: "_Prepared") -> http.client.HTTPResponse | None:
+        """Send a request in the bytes in which it was sent before. None where it has to be sent by the libraries."""
+        if not prepared.sent:
+            return None
         try:
-            return self._send(session, request)
-        except requests.ConnectionError as error:
-            if self._wire.fresh or not _is_cut(error) or self._over():
+            return self._wire.send_again(prepared.sent, self._timeout_s)
+        except (requests.RequestException, OSError) as error:
+            if not self._tells_nothing(error):
                 raise
         return None
 
-    def _send(self, session: requests.Session, request: requests.PreparedRequest) -> requests.Response:
+    def _send(self, session: requests.Session, prepared: "_Prepared") -> requests.Response:
+        """Send a request by the libraries, and once more where that met a kept connection just as it was closed."""
+        response = self._send_on_kept(session, prepared.request)
+        if response is None:
+            response = self._send_once(session, prepared.request)
+        if not session.proxies:  # to which something else is sent before, or with it
+            prepared.sent = self._wire.sent
+        return response
+
+    def _send_on_kept(self, session: requests.Session, request: requests.PreparedRequest) -> requests.Response | None:
+        try:
+            return self._send_once(session, request)
+        except requests.ConnectionError as error:
+            if not self._tells_nothing(error):
+                raise
+        return None
+
+    def _tells_nothing(self, error: Exception) -> bool:
+        """Tell whether an error says nothing of the request: the other side closed a kept connection meanwhile."""
+        return not self._wire.fresh and _is_cut(error) and not self._over()
+
+    def _send_once(self, session: requests.Session, request: requests.PreparedRequest) -> requests.Response:
         # By the session's adapter itself: what the session does beside it, for redirects and cookies, is not wanted.
         adapter = session.get_adapter(request.url or "")
         return adapter.send(request, stream=True, timeout=self._timeout_s, proxies=session.proxies)
@@ -305,9 +332,9 @@ class Session:
 
     def _read(self, response: requests.Response, now: datetime) -> bytes:
         if response.status_code == HTTPStatus.OK:
-            return _body(response, MOST_BYTES)
+            return _body(response.iter_content(_CHUNK), MOST_BYTES)
         try:
-            words = self.redact(error_words(_body(response, _MOST_BYTES_OF_AN_ERROR)))
+            words = self.redact(error_words(_body(response.iter_content(_CHUNK), _MOST_BYTES_OF_AN_ERROR)))
         except (PollError, requests.RequestException, HTTPError):
             words = ""  # the status says enough
         result, message = _judge(response.status_code, words)
@@ -344,14 +371,37 @@ def _all_forms(credentials: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     return tuple(sorted(filter(None, found), key=lambda form: (-len(form), form)))
 
 
-def _body(response: requests.Response, most: int) -> bytes:
+@dataclass(slots=True)
+class _Prepared:
+    """A request that may be sent again and again."""
+
+    request: requests.PreparedRequest
+    sent: bytes = b""
+    """What it is on the wire; empty where that is not known."""
+
+
+def _is_usual(answer: http.client.HTTPResponse) -> bool:
+    """Tell whether an answer is good, and its body what it says and as long: any other the libraries read with care."""
+    lengths = answer.headers.get_all("Content-Length", [])
+    is_plain = lengths == [str(answer.length)] and "Content-Encoding" not in answer.headers
+    return is_plain and answer.status == HTTPStatus.OK
+
+
+def _body(parts: Iterable[bytes], most: int) -> bytes:
     """Read a body, unpacked, within a size."""
     body = BytesIO()  # from which it is taken without a copy
-    for part in response.iter_content(_CHUNK):
+    for part in parts:
         if body.tell() + len(part) > most:
             raise PollError(Result.INVALID_RESPONSE, f"the answer is larger than {most // 2**20} MiB")
         body.write(part)
     return body.getvalue()
+
+
+def _whole(answer: http.client.HTTPResponse) -> Iterator[bytes]:
+    """Yield the parts of a body. Raises HTTPException where it ends too soon, which the library does not tell."""
+    yield from iter(partial(answer.read, _CHUNK), b"")
+    if answer.length:
+        raise http.client.IncompleteRead(b"", answer.length)
 
 
 # Statuses to results.

@@ -15,7 +15,8 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final
@@ -23,8 +24,9 @@ from typing import Any, Final
 import requests
 from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies
+from urllib3 import HTTPHeaderDict, HTTPResponse
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, InvalidHeader, NewConnectionError
 from urllib3.util.ssl_ import create_urllib3_context
 from urllib3.util.ssltransport import SSLTransport
 
@@ -167,6 +169,10 @@ class Wire:
         """Of the request under way."""
         self.fresh = False
         """Whether the request under way made the connection, and did not find one."""
+        self.connection: Callable[[], _Plain | None] = lambda: None
+        """Returns it as long as the libraries hold it; it may be closed by then."""
+        self.sent = b""
+        """What the libraries sent last, such as a whole request."""
         self._ended = False
         self._network = network
         self._socket: socket.socket | None = None
@@ -206,6 +212,30 @@ class Wire:
         self._hold(made.socket if isinstance(made, SSLTransport) else made)
         if copy:
             copy.close()
+
+    def send_again(self, request: bytes, timeout_s: float) -> http.client.HTTPResponse | None:
+        """Send on the kept connection what the libraries have sent before, and read the head of the answer.
+
+        Returns None where no connection was kept. Raises what the libraries would, or OSError or HTTPException. They
+        take twice as long for that, mostly to find the connection, and to write the same request again.
+        """
+        kept = self.connection()
+        if kept is None or not kept.is_connected:
+            return None
+        answer = _Response(kept.sock, method="GET")
+        try:
+            kept.sock.settimeout(timeout_s)
+            kept.sock.sendall(request)
+            answer.begin()
+        except BaseException as error:
+            kept.close()
+            answer.close()
+            if isinstance(error, ssl.SSLError):
+                raise requests.exceptions.SSLError(error) from error
+            raise
+        if answer.will_close:
+            kept.close()
+        return answer
 
     def _hold(self, made: socket.socket | None) -> None:
         self._socket = made
@@ -256,10 +286,15 @@ class _Plain(HTTPConnection):
         return _connect(self, self._wire)
 
     def connect(self) -> None:
+        self._wire.connection = weakref.ref(self)
         try:
             super().connect()
         finally:
             self._wire.connected(self.sock)
+
+    def send(self, data: Any) -> None:
+        self._wire.sent = data
+        super().send(data)
 
 
 class _Secure(_Plain, HTTPSConnection):
@@ -307,6 +342,28 @@ class _Adapter(HTTPAdapter):
             pool.ConnectionCls = self._secure if pool.scheme == "https" else self._plain
             self._pool = pool
         return self._pool
+
+
+def as_response(
+    session: requests.Session, request: requests.PreparedRequest, answer: http.client.HTTPResponse
+) -> requests.Response:
+    """Return an answer as the libraries would, which know how to unpack it. Raises what they would."""
+    try:
+        raw = HTTPResponse(
+            answer,
+            HTTPHeaderDict(answer.headers.items()),
+            answer.status,
+            reason=answer.reason,
+            preload_content=False,
+            original_response=answer,
+            request_method=request.method,
+        )
+    except InvalidHeader as error:
+        answer.close()
+        raise requests.exceptions.InvalidHeader(error, request=request) from error
+    adapter: Any = session.get_adapter(request.url or "")
+    response: requests.Response = adapter.build_response(request, raw)
+    return response
 
 
 def proxies(url: str, proxy_url: str | None) -> Mapping[str, str]:
