@@ -6,7 +6,7 @@ import runpy
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -211,7 +211,7 @@ def test_a_list_with_both_a_wrong_and_a_repeated_item_has_both_told() -> None:
         (b"{a: " * 21 + b"}" * 21, "1: nested too deeply"),
         (b"&a [*a]", "1: an alias leads to too many values"),
         (b"a: &a\n  b:\n    c: [*a]\n", "3: an alias leads to too many values"),
-        (b"\n".join([b"- &a0 x", *(b"- &a%d [[*a%d]]" % (i, i - 1) for i in range(1, 2000))]), "12: an alias leads to"),
+        (b"\n".join([b"- &a0 x", *(b"- &a%d [[*a%d]]" % (i, i - 1) for i in range(1, 2000))]), "11: an alias leads to"),
     ],
 )
 def test_a_file_that_is_no_config_is_refused_with_its_line(tmp_path: Path, content: bytes, message: str) -> None:
@@ -229,6 +229,36 @@ def test_aliases_that_stand_for_too_much_are_refused_unread() -> None:
     assert faults_of("\n".join(["customers:", "  - &b0 {name: x}", *levels])) == [
         "c.yaml:6: an alias leads to too many values"
     ]
+
+
+def test_merges_count_among_what_aliases_stand_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many mappings that each take over all keys of a large one are as many values as if they were written out."""
+    monkeypatch.setattr(yaml_lines, "_MOST_VALUES", 1000)
+    keys = ", ".join(f"k{i}: x" for i in range(50))  # a hundred values
+    text = "\n".join([f"- &a {{{keys}}}", *["- {<<: *a}"] * 20])
+    _, faults = yaml_lines.read(text, "c.yaml")
+    assert [str(fault) for fault in faults] == ["c.yaml:10: an alias leads to too many values"]
+
+
+def test_the_text_is_gone_through_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many customers there are, the parser tells of each value once."""
+    text = (GOOD / "every_key.yaml").read_text()
+    events, told = list(yaml.parse(text)), list[yaml.Event]()
+
+    def loader(text: str) -> yaml.SafeLoader:
+        made = yaml.SafeLoader(text)
+        get: Callable[[], yaml.Event] = made.get_event
+
+        def tell() -> yaml.Event:
+            told.append(get())
+            return told[-1]
+
+        monkeypatch.setattr(made, "get_event", tell)
+        return made
+
+    monkeypatch.setattr(yaml_lines, "_LOADER", loader)
+    yaml_lines.read(text, "c.yaml")
+    assert [type(event) for event in told] == [type(event) for event in events]
 
 
 def test_a_file_that_cannot_be_read_is_told_with_the_systems_reason(tmp_path: Path) -> None:
