@@ -7,7 +7,7 @@ the program meets only `Config`, `Customer` and `Project`, in which nothing is l
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
@@ -141,29 +141,32 @@ def _rule_faults(file: str, tree: Any) -> Iterator[Fault]:
     def fault(path: tuple[str | int, ...], message: str) -> Fault:
         return Fault(file, line_of(tree, path), spell(path), message)
 
-    yield from (fault(*twice) for twice in _twice(tree, "customers", "name", ()))
+    yield from (fault(*twice) for twice in _twice(tree, "customers", "name"))
     defaults = tree.get("poll") if isinstance(tree, LinedMap) else None
     for i, customer in _mappings(tree, "customers"):
         path: tuple[str | int, ...] = ("customers", i)
-        yield from (fault(*twice) for twice in _twice(customer, "projects", "id", path))
-        yield from (fault((*path, *where), message) for rule in _RULES for where, message in rule(customer))
+        for key, rule in _RULES:
+            if key is None or key in customer:
+                yield from (fault((*path, *where), message) for where, message in rule(customer))
         yield from (fault(*broken) for broken in _stale(defaults, customer, path))
     yield from (fault(*broken) for broken in _shares(tree))
 
 
-def _twice(
-    tree: Any, section: str, key: str, path: tuple[str | int, ...]
-) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    first: dict[str, int] = {}
+_Broken = Iterator[tuple[tuple[str | int, ...], str]]
+"""Where below the section a rule is broken, and what was expected there."""
+
+
+def _twice(tree: Any, section: str, key: str) -> _Broken:
+    first: dict[str, LinedMap] = {}
     for i, item in _mappings(tree, section):
         value = item.get(key)
         if isinstance(value, str):
             value = _id(value) if key == "id" else value
             if value in first:
-                message = f"expected a unique {key}, found {value!r} again, first on line {first[value]}"
-                yield (*path, section, i, key), message
+                line = line_of(first[value], (key,))
+                yield (section, i, key), f"expected a unique {key}, found {value!r} again, first on line {line}"
             else:
-                first[value] = line_of(item, (key,))
+                first[value] = item
 
 
 def _id(text: Any) -> Any:
@@ -171,33 +174,36 @@ def _id(text: Any) -> Any:
     return str(int(text)) if isinstance(text, str) and re.fullmatch(r"-?[0-9]{1,18}", text, re.ASCII) else text
 
 
-_Broken = Iterator[tuple[tuple[str | int, ...], str]]
-"""Where below the section a rule is broken, and what was expected there."""
 _KEY_SOURCES: Final = ("api_key", "api_key_file", "api_key_env")
 
 
 def _one_key(customer: LinedMap) -> _Broken:
     given = [key for key in _KEY_SOURCES if key in customer]
+    if len(given) == 1:
+        return
     unknown = [key for key in customer if key not in CustomerSection.model_fields]
     if not given and any(nearest(key, CustomerSection) in _KEY_SOURCES for key in unknown):
         return  # told already, as an unknown key
-    if len(given) != 1:
-        found = " and ".join(given) or "none"
-        yield ((given or ["api_key"])[-1],), f"expected exactly one of {', '.join(_KEY_SOURCES)}, found {found}"
+    found = " and ".join(given) or "none"
+    yield ((given or ["api_key"])[-1],), f"expected exactly one of {', '.join(_KEY_SOURCES)}, found {found}"
 
 
 def _one_rhythm(customer: LinedMap) -> _Broken:
     poll = customer.get("poll")
-    if "schedule" in customer and isinstance(poll, LinedMap) and "interval" in poll:
+    if isinstance(poll, LinedMap) and "interval" in poll:
         yield ("schedule",), "expected either schedule or poll.interval, found both"
+
+
+_OF_A_NAME: Final = re.compile("[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII | re.IGNORECASE)
+_NO_COLON: Final = re.compile("[^:]*")
 
 
 def _account(customer: LinedMap) -> _Broken:
     """Find a subdomain that cannot stand in the vendor's address, which is made from it, or in credentials."""
     key = "subdomain" if "subdomain" in customer else "name"
     subdomain = customer.get(key)
-    possible = "[^:]*" if "url" in customer else "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-    if isinstance(subdomain, str) and not re.fullmatch(possible, subdomain, re.ASCII | re.IGNORECASE | re.DOTALL):
+    possible = _NO_COLON if "url" in customer else _OF_A_NAME
+    if isinstance(subdomain, str) and not possible.fullmatch(subdomain):
         words = "without a colon" if "url" in customer else "(letters, digits and dashes)"
         hint = "" if key == "subdomain" else "; or give subdomain"
         yield (key,), f"expected a subdomain {words}, found {subdomain!r}{hint}"
@@ -221,13 +227,12 @@ def _queues_once(customer: LinedMap) -> _Broken:
             seen.add(_id(key))
 
 
-def _days_once(customer: LinedMap) -> _Broken:
-    yield from _same_days(customer)
+def _projects_days_once(customer: LinedMap) -> _Broken:
     for i, project in _mappings(customer, "projects"):
-        yield from ((("projects", i, *where), message) for where, message in _same_days(project))
+        yield from ((("projects", i, *where), message) for where, message in _days_once(project))
 
 
-def _same_days(section: LinedMap) -> _Broken:
+def _days_once(section: LinedMap) -> _Broken:
     hours, seen = section.get("hours"), set[int]()
     for key in hours if isinstance(hours, LinedMap) else ():
         try:
@@ -241,7 +246,7 @@ def _same_days(section: LinedMap) -> _Broken:
 
 def _holidays_need_hours(customer: LinedMap) -> _Broken:
     anywhere = "hours" in customer or any("hours" in project for _, project in _mappings(customer, "projects"))
-    if "holidays" in customer and not anywhere:
+    if not anywhere:
         yield ("holidays",), "expected hours beside holidays, found none"
 
 
@@ -263,14 +268,25 @@ def _shares(tree: Any) -> _Broken:
             seen.add(name)
 
 
-_RULES: Final = (_one_key, _one_rhythm, _account, _teams_once, _queues_once, _days_once, _holidays_need_hours)
+_RULES: Final[tuple[tuple[str | None, Callable[[LinedMap], _Broken]], ...]] = (
+    ("projects", lambda customer: _twice(customer, "projects", "id")),
+    (None, _one_key),
+    ("schedule", _one_rhythm),
+    (None, _account),
+    ("teams", _teams_once),
+    ("projects", _queues_once),
+    ("hours", _days_once),
+    ("projects", _projects_days_once),
+    ("holidays", _holidays_need_hours),
+)
+"""Each for the customers that have a key, or for all."""
 
 
 def _stale(defaults: Any, customer: LinedMap, path: tuple[str | int, ...]) -> _Broken:
     """Values must outlive the way to the next poll. Returns whole paths, since the fault may lie in the defaults."""
     own, common = (section if isinstance(section, LinedMap) else {} for section in (customer.get("poll"), defaults))
-    both = {"interval": "1m", **common, **own}
-    stale_after, interval = both.get("stale_after"), both["interval"]
+    stale_after = own.get("stale_after", common.get("stale_after"))
+    interval = own.get("interval", common.get("interval", "1m"))
     if "schedule" in customer or not (isinstance(stale_after, str) and isinstance(interval, str)):
         return
     try:
@@ -288,8 +304,13 @@ def _stale(defaults: Any, customer: LinedMap, path: tuple[str | int, ...]) -> _B
 # Defaults filled in.
 
 
+_PROMISED: Final = Targets()
+
+
 def _targets(section: TargetsSection | None, default: Targets) -> Targets:
-    given = section.model_dump(exclude_none=True) if section else {}
+    if section is None:
+        return default
+    given = section.model_dump(exclude_none=True)
     return Targets(
         given.get("service_level", default.service_level),
         given.get("abandonment", default.abandonment),
@@ -297,41 +318,65 @@ def _targets(section: TargetsSection | None, default: Targets) -> Targets:
     )
 
 
-def _poll(defaults: PollSection | None, own: PollSection | None) -> tuple[timedelta, timedelta, timedelta, int]:
-    """Return interval, timeout, stale_after and the lookback's days."""
-    given = {}
-    for section in (defaults, own):
+@dataclass(frozen=True, slots=True)
+class _Rhythm:
+    """When a customer is asked, and for how long an answer is good."""
+
+    interval: timedelta
+    timeout: timedelta
+    stale_after: timedelta
+    lookback_days: int
+
+
+def _rhythm(*sections: PollSection | None) -> _Rhythm:
+    """Return what sections say, each of them before those that precede it."""
+    given: dict[str, timedelta] = {}
+    for section in sections:
         given.update(section.model_dump(exclude_none=True) if section else {})
-    interval: timedelta = given.get("interval", timedelta(minutes=1))
-    stale_after = given.get("stale_after", max(SHORTEST_STALE_AFTER, 3 * interval))
-    return interval, given.get("timeout", timedelta(seconds=10)), stale_after, given.get("lookback", 7 * _DAY) // _DAY
+    interval = given.get("interval", timedelta(minutes=1))
+    return _Rhythm(
+        interval,
+        given.get("timeout", timedelta(seconds=10)),
+        given.get("stale_after", max(SHORTEST_STALE_AFTER, 3 * interval)),
+        given.get("lookback", 7 * _DAY) // _DAY,
+    )
 
 
 def _hours(
     given: Mapping[tuple[int, ...], tuple[tuple[int, int], ...]] | None,
-    countries: tuple[str, ...],
-    dates: frozenset[date],
+    holidays: Collection[str | date],
 ) -> times.Hours | None:
     if not given:
         return None
+    countries = tuple(sorted({day for day in holidays if isinstance(day, str)}))
+    dates = frozenset(day for day in holidays if isinstance(day, date))
     return times.Hours(times.week({day: spans for days, spans in given.items() for day in days}), countries, dates)
 
 
-def _customer(section: CustomerSection, defaults: PollSection | None, folder: Path) -> Customer:
-    interval, timeout, stale_after, lookback_days = _poll(defaults, section.poll)
+@dataclass(frozen=True, slots=True)
+class _Common:
+    """What holds for all customers, as far as they have nothing of their own."""
+
+    poll: PollSection | None
+    rhythm: _Rhythm
+    folder: Path
+    """To which paths are relative."""
+
+
+def _customer(section: CustomerSection, common: _Common) -> Customer:
+    folder = common.folder
+    rhythm = _rhythm(common.poll, section.poll) if section.poll else common.rhythm
     subdomain = section.subdomain or section.name
-    sla_s, targets = section.sla or 30, _targets(section.targets, Targets())
-    days = section.holidays or []
-    countries = tuple(sorted({day for day in days if isinstance(day, str)}))
-    dates = frozenset(day for day in days if isinstance(day, date))
-    hours = _hours(section.hours, countries, dates)
+    sla_s, targets = section.sla or 30, _targets(section.targets, _PROMISED)
+    holidays = section.holidays or ()
+    hours = _hours(section.hours, holidays)
     listed = {
         p.id: Project(
             id=p.id,
             name=p.name,
             sla_s=p.sla or sla_s,
             targets=_targets(p.targets, targets),
-            hours=_hours(p.hours, countries, dates) or hours,
+            hours=_hours(p.hours, holidays) or hours,
             queues=p.queues or {},
         )
         for p in sorted(section.projects or [], key=lambda p: p.id)
@@ -352,10 +397,10 @@ def _customer(section: CustomerSection, defaults: PollSection | None, folder: Pa
         schedule=section.schedule,
         hours=hours,
         labels=tuple(sorted((section.labels or {}).items())),
-        interval=interval,
-        timeout=timeout,
-        stale_after=stale_after,
-        lookback_days=lookback_days,
+        interval=rhythm.interval,
+        timeout=rhythm.timeout,
+        stale_after=rhythm.stale_after,
+        lookback_days=rhythm.lookback_days,
         listed=listed,
         other_projects=section.other_projects,
     )
@@ -380,7 +425,8 @@ def parse(text: str, file: str, folder: Path) -> Config:
         WebUser(name, frozenset(names), file, line_of(tree, ("web_users", name)))
         for name, names in (whole.web_users or {}).items()
     )
-    return Config(tuple(_customer(section, whole.poll, folder) for section in whole.customers), users)
+    common = _Common(whole.poll, _rhythm(whole.poll), folder)
+    return Config(tuple(_customer(section, common) for section in whole.customers), users)
 
 
 def load(path: Path) -> Config:

@@ -105,8 +105,7 @@ def _zone(text: str) -> ZoneInfo:
 
 def _url(text: str) -> str:
     checked = _endpoint(text, "https://")
-    parts = urlsplit(text)
-    if parts.username is not None or parts.password is not None:
+    if "@" in urlsplit(text).netloc:
         raise ValueError("credentials in it are refused: the key goes into api_key, api_key_file or api_key_env")
     if "?" in text or "#" in text:
         raise ValueError("a query or a fragment in it is refused")
