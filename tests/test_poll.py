@@ -424,6 +424,16 @@ def test_a_first_poll_begins_within_15_seconds_whatever_the_interval(world: Worl
     assert world.due("bank") <= world.clock.now() + timedelta(hours=12)
 
 
+def test_a_start_and_a_reload_make_pages_once(world: World) -> None:
+    """When each customer is polled first is known before its page is made, so that to set the polls changes none."""
+    for customers in ([world.bank(), world.shop()], [world.bank(api_key="an0ther"), world.shop()]):
+        world.store.configure(customers, Exporter("1.2.3", world.clock.now()))
+        page = world.store.page()
+        world.poller.follow()
+        assert world.store.page() is page
+        assert world.clock.now() < world.due("bank") <= world.clock.now() + SOON
+
+
 def test_the_next_poll_is_an_interval_after_the_last(world: World) -> None:
     """Due times stand on a grid, are published, and nothing is asked before."""
     world.begin(world.bank())

@@ -22,7 +22,7 @@ from vcc_exporter import exposition
 from vcc_exporter.answer import Answer
 from vcc_exporter.config import Customer
 from vcc_exporter.exposition import CUSTOMERS_A_BLOCK, Exporter, Format, Page, render_process
-from vcc_exporter.schedule import place
+from vcc_exporter.schedule import first_poll, place
 from vcc_exporter.snapshot import CustomerState, with_answer, with_failure, with_lookback
 from vcc_exporter.store import Store
 from vcc_exporter.vocabulary import DATA_FAMILIES, STATISTICS, Result
@@ -355,7 +355,7 @@ def test_a_removed_customer_goes_at_once_and_one_that_returns_starts_at_0() -> N
     assert (store.state("acme"), list(store.views())) == (None, ["beta"])
     store.configure([acme, beta], LOADED)
     assert {value for name, value in lines_of(text_of(store.page()), "acme") if name == "vcc_polls_total"} == {0.0}
-    assert store.state("acme") == CustomerState(acme)
+    assert store.state("acme") == CustomerState(acme, next_poll=first_poll(acme, 2, clock.wall))
 
 
 def test_a_reload_that_failed_changes_nothing_but_what_it_says() -> None:

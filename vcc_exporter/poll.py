@@ -28,7 +28,7 @@ from vcc_exporter.answer import (
 from vcc_exporter.client import PROJECTS, AbandonedError, PollError, Question, Session
 from vcc_exporter.config import Customer
 from vcc_exporter.network import Network
-from vcc_exporter.schedule import LONGEST_RETRY_AFTER, Timetable, due_after, first_poll, next_poll, place, polls_a_day
+from vcc_exporter.schedule import LONGEST_RETRY_AFTER, Timetable, due_after, next_poll, place, polls_a_day
 from vcc_exporter.snapshot import (
     ASK_AGAIN_AFTER,
     CustomerState,
@@ -199,9 +199,12 @@ class Poller:
     def _begin(self, customer: Customer) -> _Work:
         sessions = Session(customer, self._network), Session(customer, self._network)
         work = _Work(customer, *sessions, f"customer {next(self._serial)}")
-        self._schedule(work, first_poll(customer, self._customers, self._store.moment().wall))
         state = self._store.state(customer.name)
-        if state and (state.lookback_tried or state.names_tried):
+        if state is None or state.customer is not customer:
+            return work  # the next config is there already, and about to be followed
+        if state.next_poll:
+            self._poll_at(work, state.next_poll)
+        if state.lookback_tried or state.names_tried:
             # A reload that changed no question ended the work that had this to do.
             self._learn_again(work)
         return work

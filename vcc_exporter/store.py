@@ -29,7 +29,7 @@ from vcc_exporter.exposition import (
     render,
     render_exporter,
 )
-from vcc_exporter.schedule import place
+from vcc_exporter.schedule import first_poll, place
 from vcc_exporter.snapshot import CustomerState, Moment, View, view, with_settings
 from vcc_exporter.times import Clock
 
@@ -128,7 +128,8 @@ class Store:
     def configure(self, customers: Iterable[Customer], loaded: Exporter) -> None:
         """Take over the customers of a config. State of those that stay is kept as far as their settings allow.
 
-        A customer whose settings are the same keeps its `Customer`, so that polls under way stay welcome.
+        A customer whose settings are the same keeps its `Customer`, so that polls under way stay welcome. Any other
+        is due anew, which is known before its page is made: to be told later would be to make all pages twice.
         """
         ordered = sorted(customers, key=lambda c: place(c.name))
         with self._publishing:
@@ -141,7 +142,8 @@ class Store:
                         views[customer.name] = old
                     else:
                         state = with_settings(old.state, customer) if old else CustomerState(customer)
-                        views[customer.name] = view(state, moment)
+                        due = first_poll(customer, len(ordered), moment.wall)
+                        views[customer.name] = view(replace(state, next_poll=due), moment)
                 self._views = views
                 self._changed.clear()  # all is looked at below
                 self._unpolled = {name for name, said in views.items() if not said.state.polled}
