@@ -12,6 +12,8 @@ def shard_of(name: str, shards: int) -> int:
     It is the same on every machine, at every start and in every version. Where one shard is added, each customer
     stays or goes to the new shard, about one in so many as there are then.
     """
+    if shards == 1:
+        return 0  # as the loop would find, a hash for each customer later
     # A jump consistent hash (Lamping and Veach, 2014). Let shards be added one by one: `following` is the first that
     # takes the customer away from `shard`. That lies beyond the first m shards with a chance of (shard + 1) / m.
     shard = following = 0
