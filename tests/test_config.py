@@ -640,6 +640,23 @@ customers:
     ]
 
 
+def test_what_holds_for_all_customers_is_worked_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Customers without settings of their own share one object of each, however many they are."""
+    made, dump = [], PollSection.model_dump
+
+    def counted(section: PollSection, **options: Any) -> dict[str, Any]:
+        made.append(section)
+        return dump(section, **options)
+
+    monkeypatch.setattr(PollSection, "model_dump", counted)
+    customers = [f"{{name: c{i}, api_key: k3y, timezone: Europe/Budapest}}" for i in range(100)]
+    own = "{name: own, api_key: k3y, timezone: Europe/Budapest, poll: {timeout: 2s}, targets: {min_calls: 7}}"
+    *many, one = parse(f"poll: {{interval: 15s}}\ncustomers: [{', '.join([*customers, own])}]").customers
+    assert len(made) == 3  # the defaults once for all, and with one's own once more
+    assert len({id(customer.targets) for customer in many}) == len({id(customer.interval) for customer in many}) == 1
+    assert (one.interval, one.timeout, one.targets.min_calls) == (timedelta(seconds=15), timedelta(seconds=2), 7)
+
+
 def test_an_empty_mapping_of_settings_is_none() -> None:
     """Sections of which every key may be missing may have all of their keys commented out."""
     text = "poll:\n" + MINIMAL.replace("}]", ", poll: , targets: , labels: }]")
