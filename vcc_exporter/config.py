@@ -20,6 +20,7 @@ from vcc_exporter import times
 from vcc_exporter.config_schema import (
     SECRET_KEYS,
     SECTIONS,
+    WHOLE_NUMBER,
     ConfigFile,
     CustomerSection,
     PollSection,
@@ -171,7 +172,7 @@ def _twice(tree: Any, section: str, key: str) -> _Broken:
 
 def _id(text: Any) -> Any:
     """Return an id as it is usually written, since 7 and 07 are one; and what is no id as it stands."""
-    return str(int(text)) if isinstance(text, str) and re.fullmatch(r"-?[0-9]{1,18}", text, re.ASCII) else text
+    return str(int(text)) if isinstance(text, str) and WHOLE_NUMBER.fullmatch(text) else text
 
 
 _KEY_SOURCES: Final = ("api_key", "api_key_file", "api_key_env")

@@ -46,9 +46,14 @@ def scalar(read: Callable[[str], T], expected: str) -> BeforeValidator:
     return BeforeValidator(validate)
 
 
+WHOLE_NUMBER: Final = re.compile("-?[0-9]{1,18}", re.ASCII)
+_RATIO: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]+)?)\s*(%?)", re.ASCII)
+_LABEL_NAME: Final = re.compile(r"(?!__)[a-zA-Z_]\w*", re.ASCII)
+
+
 def _whole(least: int, most: int) -> Callable[[str], int]:
     def read(text: str) -> int:
-        if not re.fullmatch(r"-?[0-9]{1,18}", text, re.ASCII) or not least <= int(text) <= most:
+        if not WHOLE_NUMBER.fullmatch(text) or not least <= int(text) <= most:
             raise ValueError(text)
         return int(text)
 
@@ -83,7 +88,7 @@ def _fail(text: str) -> bool:
 
 
 def _ratio(text: str) -> float:
-    match = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]+)?)\s*(%?)", text, re.ASCII)
+    match = _RATIO.fullmatch(text)
     ratio = float(match[1]) / (100 if match[2] else 1) if match else 2.0
     if ratio > 1:
         raise ValueError(text)
@@ -209,11 +214,7 @@ _Holiday = Annotated[
 _LabelName = Annotated[
     str,
     scalar(
-        lambda text: (
-            text
-            if re.fullmatch(r"(?!__)[a-zA-Z_]\w*", text, re.ASCII) and text not in _OWN_LABELS
-            else str(_fail(text))
-        ),
+        lambda text: text if _LABEL_NAME.fullmatch(text) and text not in _OWN_LABELS else str(_fail(text)),
         "a label name of letters, digits and underscores, other than customer and timezone",
     ),
 ]
