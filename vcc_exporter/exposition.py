@@ -22,7 +22,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import Enum
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import accumulate, chain, pairwise
 from typing import Any, Final, NamedTuple
 
@@ -486,10 +486,15 @@ class Page:
         for i, head in enumerate(self._heads[chosen][:_PER_CUSTOMER]):
             lines = [run.deflated[i] for run in self.runs]
             pieces += (head.deflated, *lines) if any(line.size for line in lines) else ()
-        pieces += (piece.deflated for piece in (*self._about_the_exporter(chosen), Piece([chosen.end])))
+        pieces += (piece.deflated for piece in (*self._about_the_exporter(chosen), _end(chosen)))
         whole = Deflated.joined(pieces)
         end = b"\x03\x00" + struct.pack("<II", whole.crc, whole.size & 0xFFFFFFFF)
         return in_memory([b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff", *whole.parts, end])
+
+
+@cache
+def _end(chosen: Format) -> Piece:
+    return Piece([chosen.end])
 
 
 def in_memory(parts: Sequence[bytes]) -> Body:

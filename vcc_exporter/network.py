@@ -379,6 +379,7 @@ def open_session(
     session.proxies = dict(proxies(url, proxy_url))
     session.trust_env = False
     session.headers.update(headers)
+    adapter = _Adapter(wire, context)
     for scheme in ("http://", "https://"):
-        session.mount(scheme, _Adapter(wire, context))
+        session.mount(scheme, adapter)
     return session

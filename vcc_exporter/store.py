@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 _PUBLISH_EVERY_S: Final = 1
 """Changes within it share one new page."""
+_SHARES: Final = 8
+"""In so many a page is shown on which all has changed."""
 _LOOK_EVERY_S: Final = 1
 """How often to look whether something has ceased to be true."""
 
@@ -205,16 +207,24 @@ class Store:
                 log.exception("unexpected fault")
 
     def _renew(self, changed: Iterable[str]) -> None:
-        """Show the page on which some customers' lines are anew."""
-        page, by_block = self._page, defaultdict[int, list[tuple[int, str]]](list)
+        """Show the page on which some customers' lines are anew.
+
+        It is shown in shares: what is no longer shown is freed before the next share is made, so that where all has
+        changed there is not a second page in memory.
+        """
+        by_block = defaultdict[int, list[tuple[int, str]]](list)
         for name in changed:
-            number, seat = divmod(page.seats[name], CUSTOMERS_A_BLOCK)
+            number, seat = divmod(self._page.seats[name], CUSTOMERS_A_BLOCK)
             by_block[number].append((seat, name))
-        blocks: dict[int, Block] = {}
-        for number, seats in by_block.items():
-            block = page.block(number)
-            blocks[number] = block.with_rendered({s: render(self._views[n], block.rendered(s)) for s, n in seats})
-        self._show(page.with_blocks(blocks))
+        numbers, most = sorted(by_block), max(1, len(self._page.seats) // CUSTOMERS_A_BLOCK // _SHARES)
+        for first in range(0, len(numbers), most):
+            some = numbers[first : first + most]
+            self._show(self._page.with_blocks({number: self._block(number, by_block[number]) for number in some}))
+
+    def _block(self, number: int, seats: Iterable[tuple[int, str]]) -> Block:
+        """Return a block in which the lines of those on some seats are anew."""
+        block = self._page.block(number)
+        return block.with_rendered({s: render(self._views[n], block.rendered(s)) for s, n in seats})
 
     def _rearrange(self, exporter: Exporter) -> None:
         """Show the page of the customers that there are now."""
