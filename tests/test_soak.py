@@ -2,7 +2,7 @@
 
 import ast
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Any, Final
@@ -19,7 +19,7 @@ from vcc_exporter.client import PollError, Session
 from vcc_exporter.config import Customer
 from vcc_exporter.exposition import Page
 from vcc_exporter.poll import Poller
-from vcc_exporter.snapshot import CustomerState, Known, Moment, Row, Snapshot
+from vcc_exporter.snapshot import CustomerState, Known, Moment, Row, Snapshot, View
 from vcc_exporter.store import Store
 from vcc_exporter.vocabulary import Result
 
@@ -115,8 +115,8 @@ def no_zeros(patch: pytest.MonkeyPatch) -> None:
     """Leave pairs out of which no row came."""
     rows = snapshot._rows  # noqa: SLF001 - what is broken
 
-    def only_answered(state: CustomerState, _pairs: frozenset[Pair]) -> Iterable[Row]:
-        return rows(state, frozenset())
+    def only_answered(state: CustomerState, _pairs: frozenset[Pair], before: View | None) -> Mapping[Pair, Row]:
+        return rows(state, frozenset(), before)
 
     patch.setattr(snapshot, "_rows", only_answered)
 

@@ -74,22 +74,39 @@ class Rendered:
     labels: Mapping[tuple[str, ...], str]
     """The rows' labels as they are written, for the next rendering."""
 
+    @property
+    def lines(self) -> tuple[bytes, ...]:
+        """All of them."""
+        return self.data + self.about
+
 
 def render(view: View, previous: Rendered | None) -> Rendered:
     """Write a customer's lines. What `previous` says already is taken from there."""
     same = previous if previous and previous.view.state.customer.name == view.state.customer.name else None
     about = tuple(_about(view, same))
-    labels = _labels(view, same.labels if same else {})
-    columns = _columns(view.rows)
-    before = _columns(same.view.rows) if same and tuple(same.labels) == tuple(labels) else None
-    if same and columns == before:
-        return Rendered(view, same.data, about, same.labels)
-    texts = tuple(labels.values())
+    if same and _same_labels(same.view.rows, view.rows):
+        changed = _changed(same.view.rows, view.rows)
+        if not changed:
+            return Rendered(view, same.data, about, same.labels)
+        labels, before = same.labels, same.data
+    else:
+        labels, before, changed = _labels(view, same.labels if same else {}), (), range(len(DATA_FAMILIES))
+    texts, columns = tuple(labels.values()), _columns(view.rows)
     data = tuple(
-        same.data[i] if same and before and column == before[i] else _data(DATA_FAMILIES[i].name, texts, column)
-        for i, column in enumerate(columns)
+        _data(DATA_FAMILIES[i].name, texts, column) if i in changed else before[i] for i, column in enumerate(columns)
     )
     return Rendered(view, data, about, labels)
+
+
+def _same_labels(old: Sequence[Row], new: Sequence[Row]) -> bool:
+    """Tell whether two views have rows of the same pairs, called the same."""
+    return len(old) == len(new) and all(a is b or a[:-1] == b[:-1] for a, b in zip(old, new, strict=True))
+
+
+def _changed(old: Sequence[Row], new: Sequence[Row]) -> Collection[int]:
+    """Return which families have other values in one of the rows."""
+    rows = [(a.values, b.values) for a, b in zip(old, new, strict=True) if a is not b]
+    return {i for a, b in rows if a is not b for i, (x, y) in enumerate(zip(a, b, strict=True)) if x != y}
 
 
 def _columns(rows: Sequence[Row]) -> Sequence[Sequence[float | None]]:
@@ -267,17 +284,33 @@ class Block:
 
     def with_rendered(self, new: Mapping[int, Rendered]) -> "Block":
         """Return the block in which some customers' lines are others; pieces that did not change are the same."""
-        lines = zip(*((*r.data, *r.about) for r in new.values()), strict=True)
+        lines = zip(*(r.lines for r in new.values()), strict=True)
+        return self._with_lines(new, [dict(zip(new, parts, strict=True)) for parts in lines])
+
+    def with_views(self, new: Mapping[int, View]) -> "Block":
+        """Return the block in which some customers' views are others, whose lines are written anew where they are."""
+        rendered: dict[int, Rendered] = {}
+        changed: list[dict[int, bytes]] = [{} for _ in self.pieces]
+        for seat, said in new.items():
+            before = self.rendered(seat)
+            rendered[seat] = render(said, before)
+            for parts, line, old in zip(changed, rendered[seat].lines, before.lines, strict=True):
+                if line is not old:
+                    parts[seat] = line
+        return self._with_lines(rendered, changed)
+
+    def _with_lines(self, new: Mapping[int, Rendered], lines: Sequence[Mapping[int, bytes]]) -> "Block":
+        """Return the block with other views, and for each piece the lines by seat that may be others."""
         return _block(
             [new[seat].view if seat in new else said for seat, said in enumerate(self.views)],
             [new[seat].labels if seat in new else labels for seat, labels in enumerate(self.labels)],
-            [p.with_parts(dict(zip(new, parts, strict=True))) for p, parts in zip(self.pieces, lines, strict=True)],
+            [p.with_parts(parts) if parts else p for p, parts in zip(self.pieces, lines, strict=True)],
         )
 
 
 def make_block(rendered: Sequence[Rendered]) -> Block:
     """Put customers together."""
-    lines = zip(*((*r.data, *r.about) for r in rendered), strict=True)
+    lines = zip(*(r.lines for r in rendered), strict=True)
     return _block([r.view for r in rendered], [r.labels for r in rendered], list(map(Piece, lines)))
 
 

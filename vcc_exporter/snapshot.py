@@ -165,10 +165,18 @@ def with_answer(state: CustomerState, day: date, answer: Answer, received: Momen
         return state
     return replace(
         state,
-        snapshot=Snapshot(day, received, answer.values, answer.rejected_pairs),
+        snapshot=Snapshot(day, received, _as_before(answer.values, state.snapshot), answer.rejected_pairs),
         course=state.course.with_answer(day, received.wall - times.day_start(zone, day), answer.values.values()),
         known=state.known.with_rows(day, answer.values),
     )
+
+
+def _as_before(values: Mapping[Pair, Values], before: Snapshot | None) -> Mapping[Pair, Values]:
+    """Return values, of which those that are the same as before are the very objects: others look for what changed."""
+    if before is None:
+        return values
+    known = before.values
+    return {pair: old if (old := known.get(pair)) == found else found for pair, found in values.items()}
 
 
 def with_failure(state: CustomerState, result: Result, message: str, took_s: float) -> CustomerState:
@@ -273,6 +281,8 @@ class View:
     state: CustomerState
     rows: tuple[Row, ...]
     """Empty while no values are shown."""
+    pairs: tuple[Pair, ...]
+    """Those of the rows."""
     day_start: datetime | None
     """None while no values are shown."""
     shown_until: datetime | None
@@ -296,8 +306,8 @@ class View:
         return self.valid_from <= moment.wall < self.valid_until and moment.monotonic_s < self.valid_until_s
 
 
-def view(state: CustomerState, moment: Moment) -> View:
-    """Say what may be said about a customer at a moment."""
+def view(state: CustomerState, moment: Moment, before: View | None = None) -> View:
+    """Say what may be said about a customer at a moment, in the objects of the view before where that says the same."""
     customer, now = state.customer, moment.wall
     until, until_s = _fresh_until(state, moment)
     shown = until > now and until_s > moment.monotonic_s
@@ -305,10 +315,12 @@ def view(state: CustomerState, moment: Moment) -> View:
     active, changes = _activity(customer, now, list(is_open.values()))
     pairs = _known_pairs(state)
     projects = sorted(customer.listed.keys() | {project for project, _ in pairs})
+    rows = _rows(state, pairs, before) if shown else {}
     start = times.day_start(customer.zone, state.snapshot.day) if shown and state.snapshot else None
     return View(
         state=state,
-        rows=tuple(_rows(state, pairs)) if shown else (),
+        rows=tuple(rows.values()),
+        pairs=tuple(rows),
         day_start=start,
         shown_until=until if shown else None,
         projects=tuple(_project(customer, project, is_open) for project in projects),
@@ -368,11 +380,25 @@ def _known_pairs(state: CustomerState) -> frozenset[Pair]:
     return state.known.learnt | state.known.seen | named
 
 
-def _rows(state: CustomerState, pairs: frozenset[Pair]) -> Iterable[Row]:
+def _rows(state: CustomerState, pairs: frozenset[Pair], before: View | None) -> Mapping[Pair, Row]:
+    """Return the rows by pair, in order. Those that say the same as before are the rows of that view."""
     snapshot = state.snapshot
-    if snapshot:
-        for pair in sorted(pairs - snapshot.rejected_pairs | snapshot.values.keys()):
-            yield Row(*_names(state, pair), values=snapshot.values.get(pair, _ZEROS))
+    if snapshot is None:
+        return {}
+    old = dict(zip(before.pairs, before.rows, strict=True)) if before and _same_names(before.state, state) else {}
+    rows: dict[Pair, Row] = {}
+    for pair in sorted(pairs - snapshot.rejected_pairs | snapshot.values.keys()):
+        values, known = snapshot.values.get(pair, _ZEROS), old.get(pair)
+        if known is None:
+            rows[pair] = Row(*_names(state, pair), values=values)
+        else:
+            rows[pair] = known if known.values is values else Row(*known[:-1], values=values)
+    return rows
+
+
+def _same_names(one: CustomerState, other: CustomerState) -> bool:
+    """Tell whether projects and queues are surely called the same."""
+    return one.customer is other.customer and one.project_names is other.project_names
 
 
 def _names(state: CustomerState, pair: Pair) -> tuple[str, str, str, str]:

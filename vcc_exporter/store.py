@@ -124,7 +124,7 @@ class Store:
             if old is None or old.state.customer is not customer:
                 return None
             state = change(old.state)
-            if self._swap(old, view(state, self.moment())):
+            if self._swap(old, view(state, self.moment(), old)):
                 return state
 
     def configure(self, customers: Iterable[Customer], loaded: Exporter) -> None:
@@ -193,7 +193,7 @@ class Store:
             said = self._views.get(name)
             if said and not said.holds(moment):
                 # Where another is faster it says what is true.
-                self._swap(said, view(said.state, moment))
+                self._swap(said, view(said.state, moment, said))
 
     # The page.
 
@@ -222,9 +222,8 @@ class Store:
             self._show(self._page.with_blocks({number: self._block(number, by_block[number]) for number in some}))
 
     def _block(self, number: int, seats: Iterable[tuple[int, str]]) -> Block:
-        """Return a block in which the lines of those on some seats are anew."""
-        block = self._page.block(number)
-        return block.with_rendered({s: render(self._views[n], block.rendered(s)) for s, n in seats})
+        """Return a block in which what is said of those on some seats is what is known now."""
+        return self._page.block(number).with_views({seat: self._views[name] for seat, name in seats})
 
     def _rearrange(self, exporter: Exporter) -> None:
         """Show the page of the customers that there are now."""
