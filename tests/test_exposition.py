@@ -406,6 +406,20 @@ def test_a_page_made_from_an_earlier_one_is_the_page_made_anew(data: st.DataObje
         assert unpacked(page_of([after]), chosen) == expected
 
 
+# --- Compression -----------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.binary(max_size=2000).map(lambda text: text * 5), min_size=1, max_size=6))
+@settings(UNHURRIED, max_examples=100)
+def test_what_is_compressed_depends_on_nothing_before_it(texts: list[bytes]) -> None:
+    """Each piece can be read by itself, in whatever order pieces are packed and put together."""
+    pieces = [Piece([text]) for text in (*texts, *texts)]
+    for piece, text in zip(pieces, (*texts, *texts), strict=True):
+        reader = zlib.decompressobj(-15)
+        assert reader.decompress(b"".join(piece.deflated.parts) + b"\x03\x00") == text
+        assert reader.eof
+
+
 # --- Files in memory -------------------------------------------------------------------------------------------------
 
 

@@ -39,8 +39,8 @@ from vcc_exporter.vocabulary import CUSTOMER_FAMILIES, DATA_FAMILIES, EXPORTER_F
 
 CUSTOMERS_A_BLOCK: Final = 16
 """Large enough to compress well, small enough to compress anew when one customer changes."""
-_BLOCKS_A_RUN: Final = 32
-"""About the square root of how many ten thousand customers have."""
+_BLOCKS_A_RUN: Final = 16
+"""Near the square root of how many there are with thousands of customers."""
 _PER_CUSTOMER: Final = len(DATA_FAMILIES) + len(CUSTOMER_FAMILIES)
 _COMPRESSION: Final = 1  # a tenth of the client library's work for a quarter more bytes
 
