@@ -1,21 +1,18 @@
 """Views to bytes: what the client library would write, in both formats, plain and as one gzip member."""
 
-import errno
 import os
 import shutil
 import subprocess
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from itertools import cycle, islice
 from typing import Final
 
-import psutil
 import pytest
-from garbage import left_lying
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import (
@@ -44,7 +41,6 @@ from vcc_exporter.exposition import (
     Piece,
     Rendered,
     empty_page,
-    in_memory,
     in_runs,
     make_block,
     metric_family,
@@ -418,57 +414,6 @@ def test_what_is_compressed_depends_on_nothing_before_it(texts: list[bytes]) -> 
         reader = zlib.decompressobj(-15)
         assert reader.decompress(b"".join(piece.deflated.parts) + b"\x03\x00") == text
         assert reader.eof
-
-
-# --- Files in memory -------------------------------------------------------------------------------------------------
-
-
-def without_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the system give no file in memory."""
-
-    def refuse(_name: str) -> int:
-        raise OSError(errno.EMFILE, "none left")
-
-    monkeypatch.setattr(os, "memfd_create", refuse)
-
-
-def taking_half(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let files take half of what is written to them."""
-    write = os.writev
-    monkeypatch.setattr(os, "writev", lambda number, parts: write(number, parts[: len(parts) // 2]))
-
-
-@pytest.mark.parametrize("trouble", [None, without_files, taking_half])
-def test_a_compressed_page_is_the_same_with_a_file_or_without(
-    trouble: Callable[[pytest.MonkeyPatch], None] | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where no file can be had, or not all of the page is in it, the page is sent from what the program holds."""
-    block = make_block(rendered(first_states()))
-    expected = plain(page_of([block]), Format.TEXT)
-    if trouble:
-        trouble(monkeypatch)
-    page = page_of([block])
-    assert unpacked(page, Format.TEXT) == expected
-    assert (page.body(Format.TEXT, gzip=True).file is None) == bool(trouble)
-
-
-def test_a_file_may_have_more_parts_than_are_written_at_once() -> None:
-    """As a page has with thousands of customers."""
-    parts = [b"%d," % number for number in range(5000)]
-    body = in_memory(parts)
-    assert body.file
-    assert b"".join(body.parts) == b"".join(parts)
-    assert os.pread(body.file.number, body.size + 1, 0) == b"".join(parts)
-
-
-def test_files_are_closed_with_their_pages() -> None:
-    """There is one for each page, of which one comes each second."""
-    with left_lying():
-        before = psutil.Process().num_fds()
-        bodies = [in_memory([b"x"]) for _ in range(20)]
-        assert psutil.Process().num_fds() > before
-        bodies.clear()
-        assert psutil.Process().num_fds() == before
 
 
 # --- What is taken over ----------------------------------------------------------------------------------------------

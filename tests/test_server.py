@@ -3,13 +3,12 @@
 import asyncio
 import errno
 import logging
-import os
 import re
 import resource
 import selectors
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http import HTTPStatus
 
@@ -18,7 +17,7 @@ from aiohttp import web
 from running import eventually, fetch
 
 from vcc_exporter import server
-from vcc_exporter.exposition import Body, in_memory
+from vcc_exporter.exposition import Body
 from vcc_exporter.process import raise_descriptor_limit
 from vcc_exporter.sending import AGAIN, send
 from vcc_exporter.server import (
@@ -152,11 +151,6 @@ class Held:
         return web.Response(text="held")
 
 
-def in_parts(parts: list[bytes]) -> Body:
-    """Return a body of these parts."""
-    return Body(parts, sum(map(len, parts)))
-
-
 class Repeated:
     """A handler whose answers can be made again, for as long as there is a body."""
 
@@ -164,7 +158,6 @@ class Repeated:
         self.handled = 0
         self.body: bytes | None = b"first"
         self.rules: object = None
-        self.packed: Callable[[list[bytes]], Body] = in_parts
         self.go = asyncio.Event()
         self.go.set()
 
@@ -173,10 +166,11 @@ class Repeated:
         self.handled += 1
         await self.go.wait()
         request[AGAIN] = self._again
-        return await send(request, in_parts([self.body or b"nothing"]), {"X-Kind": "repeated"})
+        body = Body([self.body or b"nothing"], len(self.body or b"nothing"))
+        return await send(request, body, {"X-Kind": "repeated"})
 
     def _again(self) -> Body | None:
-        return self.packed([self.body]) if self.body else None
+        return Body([self.body], len(self.body)) if self.body else None
 
 
 class Served:
@@ -681,34 +675,6 @@ def test_parts_of_requests_are_no_requests(served: Served) -> None:
         assert answer_of(client)[1] == b"first"
         assert served.repeated.handled == handled + 1
         assert b" 400 " in asked(client, AGAIN_PLEASE[9:])[0]
-
-
-@pytest.mark.parametrize("packed", [in_parts, in_memory])
-@pytest.mark.parametrize("size", [1, 40_000_000])
-def test_an_answer_that_is_sent_again_comes_whole(
-    served: Served, size: int, packed: Callable[[list[bytes]], Body]
-) -> None:
-    """Also one that the kernel does not take at once, to a client that does not read at first, and again after it."""
-    served.repeated.packed = packed
-    with served.connect() as client:
-        asked(client)
-        served.repeated.body = os.urandom(size)
-        for _ in range(2):
-            client.sendall(AGAIN_PLEASE)
-            assert served.get("/") == HTTPStatus.OK  # by when all was sent that the client has room for
-            assert answer_of(client)[1] == served.repeated.body
-    assert served.repeated.handled == 1
-
-
-def test_a_client_that_leaves_under_a_file_harms_nobody(served: Served) -> None:
-    """What the kernel sends for the server meets the same ends as what the server sends itself."""
-    served.repeated.packed = in_memory
-    with served.connect() as client:
-        asked(client)
-        served.repeated.body = os.urandom(40_000_000)
-        client.sendall(AGAIN_PLEASE)
-        received(client)
-    assert served.get("/") == HTTPStatus.OK
 
 
 def read_bodies(client: socket.socket, count: int) -> list[bytes]:

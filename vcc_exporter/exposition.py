@@ -14,10 +14,7 @@ Heads (HELP, TYPE, UNIT) and the process's own metrics are written by the client
 here, since it cannot write one without the others; they are the same in both formats.
 """
 
-import mmap
-import os
 import struct
-import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -393,32 +390,13 @@ def render_process(registry: CollectorRegistry) -> Mapping[Format, Piece]:
     return {f: Piece([f.generate(registry).removesuffix(f.end)]) for f in Format}
 
 
-class MemoryFile:
-    """A file that is in memory alone: the kernel sends its pages as they are, where it would copy a program's own."""
-
-    def __init__(self, parts: Sequence[bytes], size: int) -> None:
-        """Write parts, which have this size together, into a new file.
-
-        Raises OSError where the system gives none, ValueError where it did not take all of it.
-        """
-        self.number: Final = os.memfd_create("page")
-        weakref.finalize(self, os.close, self.number)
-        most = os.sysconf("SC_IOV_MAX")
-        for first in range(0, len(parts), most):
-            os.writev(self.number, parts[first : first + most])
-        self.content: Final = memoryview(mmap.mmap(self.number, size, prot=mmap.PROT_READ))
-        """What is in it."""
-
-
 @dataclass(frozen=True, slots=True)
 class Body:
     """What an answer to a scrape holds."""
 
-    parts: Sequence[bytes | memoryview]
+    parts: Sequence[bytes]
     size: int
     """Bytes of all parts."""
-    file: MemoryFile | None = None
-    """One that holds the same, where there is one."""
 
 
 @dataclass(frozen=True)
@@ -522,22 +500,14 @@ class Page:
         pieces += (piece.deflated for piece in (*self._about_the_exporter(chosen), _end(chosen)))
         whole = Deflated.joined(pieces)
         end = b"\x03\x00" + struct.pack("<II", whole.crc, whole.size & 0xFFFFFFFF)
-        return in_memory([b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff", *whole.parts, end])
+        # Joined where that is little, since each part takes its time at the scrape.
+        joined = b"".join((b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff", *whole.parts, end))
+        return Body((joined,), len(joined))
 
 
 @cache
 def _end(chosen: Format) -> Piece:
     return Piece([chosen.end])
-
-
-def in_memory(parts: Sequence[bytes]) -> Body:
-    """Make a body of one part, since each takes its time at the scrape, in a file in memory where there are such."""
-    size = sum(map(len, parts))
-    try:
-        file = MemoryFile(parts, size)
-    except (OSError, ValueError, AttributeError):  # the last where the system knows no such files
-        return Body((b"".join(parts),), size)
-    return Body((file.content,), size, file)
 
 
 def empty_page(exporter: Exporter) -> Page:

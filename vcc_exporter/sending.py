@@ -8,11 +8,8 @@ rules by which the request was let in. Of the bytes a keyed hash is kept, since 
 """
 
 import asyncio
-import contextlib
 import logging
-import os
 import secrets
-import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -21,7 +18,7 @@ from typing import Final
 
 from aiohttp import HttpVersion11, hdrs, web
 
-from vcc_exporter.exposition import Body, MemoryFile
+from vcc_exporter.exposition import Body
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +46,7 @@ async def send(request: web.Request, body: Body, headers: Mapping[str, str]) -> 
     return response
 
 
-async def _write(request: web.Request, parts: Sequence[bytes | memoryview]) -> None:
+async def _write(request: web.Request, parts: Sequence[bytes]) -> None:
     """Send the head and these parts as they are: the framework's own way copies them, or takes longer than to do so."""
     request.writer.send_headers()
     is_cut = request.transport is not None and _is_encrypted(request.transport)
@@ -60,9 +57,9 @@ async def _write(request: web.Request, parts: Sequence[bytes | memoryview]) -> N
         await request.writer.drain()
 
 
-def _gathered(parts: Sequence[bytes | memoryview]) -> Iterator[list[bytes | memoryview]]:
+def _gathered(parts: Sequence[bytes]) -> Iterator[list[bytes]]:
     """Take as many parts together as one client may hold up in this process where they have to be encrypted."""
-    some: list[bytes | memoryview] = []
+    some: list[bytes] = []
     size = 0
     for part in parts:
         some.append(part)
@@ -112,33 +109,14 @@ class Repeat:
     """The answer's, as far as it stays the same."""
     again: Again
 
-    def send(self, transport: asyncio.Transport, accepted: socket.socket) -> bool:
-        """Send it to whoever is at the other end of a socket, of which this is the transport.
-
-        Returns whether that could be done.
-        """
-        body, is_encrypted = self.again(), _is_encrypted(transport)
-        if body is None or (body.size > _MOST_ENCRYPTED and is_encrypted):
+    def send(self, transport: asyncio.Transport) -> bool:
+        """Send it. Returns whether that could be done."""
+        body = self.again()
+        if body is None or (body.size > _MOST_ENCRYPTED and _is_encrypted(transport)):
             return False
         changing = f"Content-Length: {body.size}\r\nDate: {formatdate(usegmt=True)}\r\n\r\n"
-        head = self.head + changing.encode()
-        left: Sequence[bytes | memoryview] = (head, *body.parts)
-        if body.file and not is_encrypted and not transport.get_write_buffer_size():
-            left = _left_by_kernel(accepted, head, body.file)
-        if left:
-            transport.writelines(left)
+        transport.writelines([self.head + changing.encode(), *body.parts])
         return True
-
-
-def _left_by_kernel(accepted: socket.socket, head: bytes, file: MemoryFile) -> Sequence[bytes | memoryview]:
-    """Let the kernel send a head and a file, as far as it takes them at once. Returns what is left."""
-    sent = 0
-    with contextlib.suppress(OSError):  # where it is more than that there is not enough room, the transport finds out
-        sent = accepted.send(head, socket.MSG_MORE)
-        if sent == len(head):
-            sent += os.sendfile(accepted.fileno(), file.number, 0, len(file.content))
-    left = head[sent:], file.content[max(0, sent - len(head)) :]
-    return [part for part in left if part]
 
 
 def repeat(of: bytes, request: web.Request, response: web.StreamResponse, rules: object) -> Repeat | None:

@@ -164,7 +164,7 @@ class _Connection(web.RequestHandler):
         if transport is None or transport.is_closing() or rules is not again.rules:
             return False
         self._house.busy(self)
-        is_sent = again.send(transport, self._accepted)
+        is_sent = again.send(transport)
         if self.writing_paused:
             self._deadline = self._loop.call_later(WRITE_TIMEOUT_S, transport.abort)
         else:
