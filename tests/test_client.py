@@ -802,7 +802,9 @@ def test_what_is_sent_again_is_what_the_libraries_sent(open_session: OpenSession
         session = open_session(port)
         for target in (TARGET, TARGET, PROJECTS, TARGET, PROJECTS):
             session.ask(target, NOW)
+        assert CREDENTIALS not in repr(vars(session))
     first, second = api.heads[0], api.heads[2]
+    assert CREDENTIALS in first
     assert first.startswith(f"GET {TARGET} HTTP/1.1\r\n")
     assert second.startswith(f"GET {PROJECTS} HTTP/1.1\r\n")
     assert api.heads == [first, first, second, first, second]

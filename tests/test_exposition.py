@@ -393,7 +393,7 @@ def test_a_page_made_from_an_earlier_one_is_the_page_made_anew(data: st.DataObje
         view(data.draw(states(name, numbers)) if i in changing else before[i].view.state, CLOCK.moment())
         for i, name in enumerate(names)
     ]
-    after = block.with_rendered({seat: render(views[seat], block.rendered(seat)) for seat in changing})
+    after = block.with_views({seat: views[seat] for seat in changing})
     for chosen in Format:
         # Packed first, so that what it left is there to be mistaken for the present.
         assert unpacked(page_of([block]), chosen) == plain(page_of([block]), chosen)
@@ -444,7 +444,7 @@ def test_an_answer_that_says_the_same_renders_no_data_again() -> None:
     after = rendered([good(states_[0]), *states_[1:]], before)
     assert after[0].data is before[0].data
     assert after[0].about != before[0].about
-    new = block.with_rendered(dict(enumerate(after)))
+    new = block.with_views({seat: said.view for seat, said in enumerate(after)})
     same = [family.name for family, a, b in zip(FAMILIES, block.pieces, new.pieces, strict=False) if a is b]
     changed = {family.name for family in DATA_FAMILIES + CUSTOMER_FAMILIES} - set(same)
     assert changed == {"vcc_polls_total", "vcc_poll_duration_seconds"}
@@ -456,7 +456,7 @@ def test_a_block_has_new_pieces_only_where_a_customer_says_something_new() -> No
     before = rendered(states_)
     block = make_block(before)
     packed = [piece.deflated for piece in block.pieces]
-    new = block.with_rendered(dict(enumerate(rendered([*states_[:2], good(states_[2], talk_time=7.0)], before))))
+    new = block.with_views({2: view(good(states_[2], talk_time=7.0), CLOCK.moment())})
     changed = {f.name for f, a, b in zip(FAMILIES, block.pieces, new.pieces, strict=False) if a is not b}
     assert changed == {"vcc_inbound_talk_time_seconds", "vcc_polls_total", "vcc_poll_duration_seconds"}
     kept = [i for i, (a, b) in enumerate(zip(block.pieces, new.pieces, strict=True)) if a is b]

@@ -12,7 +12,7 @@ import re
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -376,8 +376,8 @@ class _Prepared:
     """A request that may be sent again and again."""
 
     request: requests.PreparedRequest
-    sent: bytes = b""
-    """What it is on the wire; empty where that is not known."""
+    sent: bytes = field(default=b"", repr=False)
+    """What it is on the wire, the key included; empty where that is not known."""
 
 
 def _is_usual(answer: http.client.HTTPResponse) -> bool:

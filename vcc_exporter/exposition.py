@@ -279,13 +279,8 @@ class Block:
         first = len(DATA_FAMILIES)
         return Rendered(self.views[seat], lines[:first], lines[first:], self.labels[seat])
 
-    def with_rendered(self, new: Mapping[int, Rendered]) -> "Block":
-        """Return the block in which some customers' lines are others; pieces that did not change are the same."""
-        lines = zip(*(r.lines for r in new.values()), strict=True)
-        return self._with_lines(new, [dict(zip(new, parts, strict=True)) for parts in lines])
-
     def with_views(self, new: Mapping[int, View]) -> "Block":
-        """Return the block in which some customers' views are others, whose lines are written anew where they are."""
+        """Return the block in which some customers' views are others; pieces that did not change are the same."""
         rendered: dict[int, Rendered] = {}
         changed: list[dict[int, bytes]] = [{} for _ in self.pieces]
         for seat, said in new.items():
@@ -294,14 +289,10 @@ class Block:
             for parts, line, old in zip(changed, rendered[seat].lines, before.lines, strict=True):
                 if line is not old:
                     parts[seat] = line
-        return self._with_lines(rendered, changed)
-
-    def _with_lines(self, new: Mapping[int, Rendered], lines: Sequence[Mapping[int, bytes]]) -> "Block":
-        """Return the block with other views, and for each piece the lines by seat that may be others."""
         return _block(
-            [new[seat].view if seat in new else said for seat, said in enumerate(self.views)],
-            [new[seat].labels if seat in new else labels for seat, labels in enumerate(self.labels)],
-            [p.with_parts(parts) if parts else p for p, parts in zip(self.pieces, lines, strict=True)],
+            [new.get(seat, said) for seat, said in enumerate(self.views)],
+            [rendered[seat].labels if seat in new else labels for seat, labels in enumerate(self.labels)],
+            [p.with_parts(parts) if parts else p for p, parts in zip(self.pieces, changed, strict=True)],
         )
 
 

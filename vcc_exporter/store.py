@@ -234,8 +234,8 @@ class Store:
             some = names[first : first + CUSTOMERS_A_BLOCK]
             before = next(befores, None)
             if before and [said.state.customer.name for said in before.views] == some:
-                new = {seat: self._lines(n) for seat, n in enumerate(some) if self._views[n] is not before.views[seat]}
-                blocks.append(before.with_rendered(new) if new else before)
+                new = {seat: self._views[n] for seat, n in enumerate(some) if self._views[n] is not before.views[seat]}
+                blocks.append(before.with_views(new) if new else before)
             else:
                 blocks.append(make_block([self._lines(name) for name in some]))
         seats = {name: seat for seat, name in enumerate(names)}
