@@ -27,7 +27,7 @@ from vcc_exporter.config import Customer
 from vcc_exporter.exposition import Exporter, Format
 from vcc_exporter.network import Network
 from vcc_exporter.poll import Poller, months, questions, requests_a_day, requests_a_poll, together
-from vcc_exporter.schedule import Pool, Timetable, next_poll
+from vcc_exporter.schedule import LOOKUPS_AT_ONCE, Pool, Timetable, next_poll
 from vcc_exporter.simulator import Simulator
 from vcc_exporter.simulator.faults import Reply
 from vcc_exporter.snapshot import CustomerState
@@ -577,6 +577,34 @@ def test_a_lookback_that_hangs_holds_up_no_poll(world: World) -> None:
     assert held.most == 1
     held.release.set()
     world.timetable.settle("lookups")
+
+
+def test_a_lookback_that_waits_for_its_turn_is_not_wanted_once_more(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With thousands of customers it may wait while several polls pass, and the wish of each would take a turn."""
+    release, at = threading.Event(), world.timetable.at
+    wishes: list[str] = []
+
+    def take_a_turn() -> None:
+        assert release.wait(30)
+
+    def noted(name: str, when: datetime, pool: Pool, job: Callable[[], None]) -> None:
+        wishes.append(name)
+        at(name, when, pool, job)
+
+    for number in range(LOOKUPS_AT_ONCE):
+        at(f"other {number}", world.clock.now(), "lookups", take_a_turn)
+    monkeypatch.setattr(world.timetable, "at", noted)
+    world.configure(world.bank())
+    for polls in range(1, 4):
+        world.clock.advance(MINUTE)
+        world.timetable.wake()
+        eventually(lambda polls=polls: world.polls() == {"success": polls}, "a poll")  # type: ignore[misc]
+    release.set()
+    world.timetable.settle("polls", "lookups")
+    assert world.asked() == [TODAY] * 3 + [NAMES]
+    assert len(wishes) == 2, "the one that waited, and tomorrow's"
 
 
 @pytest.mark.parametrize("failure", [Reply(403), Reply(200, b"no JSON"), Reply(417)])

@@ -129,6 +129,8 @@ class _Work:
     learning: threading.Lock = field(default_factory=threading.Lock)
     told: set[str] = field(default_factory=set)
     """Causes of rejected rows that the log has."""
+    is_to_learn: bool = False
+    """Whether a lookback waits for its turn, which with thousands of customers may take as long as several polls."""
     open_questions: bool = False
     """Whether something is to be asked beside the polls, now or within the hour; to look at each poll costs much."""
     hold: datetime | None = None
@@ -346,10 +348,12 @@ class Poller:
         now = self._store.moment().wall
         wanted_at = [at for at in (now, now + ASK_AGAIN_AFTER) if wants_lookback(state, at) or wants_names(state, at)]
         work.open_questions = bool(wanted_at)
-        if now in wanted_at and not work.learning.locked():
+        if now in wanted_at and not work.learning.locked() and not work.is_to_learn:
+            work.is_to_learn = True
             self._timetable.at(f"{work.job} lookback", now, "lookups", lambda: self._learn(work))
 
     def _learn(self, work: _Work) -> None:
+        work.is_to_learn = False
         if not work.learning.acquire(blocking=False):
             return
         try:

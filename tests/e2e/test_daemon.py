@@ -310,6 +310,17 @@ def test_reloads_under_scrapes_lose_nothing(start_daemon: StartDaemon, simulator
     assert daemon.stop() == 0
 
 
+def test_young_garbage_is_collected_each_second(start_daemon: StartDaemon, simulator: Simulator) -> None:
+    """Also where no more objects come than go, since Python would then look through all that polls have replaced."""
+    daemon = start_daemon(config(simulator.url, key=bank_key(simulator)))
+
+    def collections(page: Samples) -> float:
+        return one(page, "python_gc_collections_total", generation="1") or 0
+
+    before = daemon.wait_for(collections, "the first")
+    daemon.wait_for(lambda page: collections(page) >= before + 5, "one each second")
+
+
 def test_process_metrics_are_there(start_daemon: StartDaemon, simulator: Simulator) -> None:
     """The client library's metrics of the process are on the page, and no creation times."""
     daemon = start_daemon(config(simulator.url, key=bank_key(simulator)))
