@@ -899,6 +899,35 @@ def test_a_view_is_true_for_a_thread_that_read_the_clock_a_moment_before(
     assert said_by(view(state, before)) == said_by(made)
 
 
+_NEWS: Final = st.tuples(
+    st.dictionaries(st.sampled_from([(1, 1), (2, 2), (3, 1), (4, 9)]), st.sampled_from([1.0, 4.0])) | st.none(),
+    st.frozensets(st.sampled_from([(1, 1), (5, 5)])) | st.none(),
+    st.sampled_from(["One", "Other"]) | st.none(),
+)
+"""Of an answer, of a lookback, and the first project's name."""
+
+
+@given(states(), _AROUND, _AROUND, _NEWS)
+@settings(UNHURRIED, max_examples=300)
+def test_a_view_says_the_same_after_whichever_view_it_is_made(
+    drawn: tuple[CustomerState, datetime],
+    off: timedelta,
+    later: timedelta,
+    news: tuple[dict[Pair, float] | None, frozenset[Pair] | None, str | None],
+) -> None:
+    """What it takes from the one before is what it would have made itself."""
+    (state, near), (values, learnt, name) = drawn, news
+    before = view(state, Moment(near + off, 1000.0))
+    clock = SetClock(near + off + later)
+    if values is not None:
+        state = polled(state, clock, answer(values))
+    if learnt is not None:
+        state = with_lookback(state, today(state.customer, clock), learnt, clock.now())
+    if name is not None:
+        state = with_names(state, {1: name}, clock.now())
+    assert view(state, clock.moment(), before) == view(state, clock.moment())
+
+
 def test_a_view_ends_with_the_day_with_staleness_and_with_each_change_of_the_hours() -> None:
     """valid_until is the first of midnight, staleness, the end of the schedule's hour and of an opening span."""
 

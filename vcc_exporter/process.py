@@ -8,7 +8,11 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
-_M_ARENA_MAX: Final = -8  # in malloc.h
+# In malloc.h.
+_M_ARENA_MAX: Final = -8
+_M_MMAP_THRESHOLD: Final = -3
+_LARGE: Final = 512 * 2**10
+"""Bytes; most compressed pages have more, most answers less."""
 
 
 def set_up() -> None:
@@ -39,13 +43,16 @@ def _keep_memory_together() -> None:
     """Let all threads share one heap where the C library is glibc.
 
     It gives many threads heaps of their own, so that none waits for another's, which in Python wait for one another
-    anyhow; what one poll's thread has freed, the next one's then cannot use.
+    anyhow; what one poll's thread has freed, the next one's then cannot use. And it takes what is large from the heap
+    once such a thing was freed: then every page leaves a hole that small things fill, so that the next finds no room.
     """
     # Where there is no such library, or it may not be called like this, memory is a little larger.
     with contextlib.suppress(ImportError, OSError, AttributeError, MemoryError):
         import ctypes  # noqa: PLC0415 - not every Python has it
 
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_ARENA_MAX, 1)
+        library.mallopt(_M_MMAP_THRESHOLD, _LARGE)
 
 
 def _put_off_whole_collections() -> None:

@@ -314,7 +314,6 @@ def view(state: CustomerState, moment: Moment, before: View | None = None) -> Vi
     is_open = {hours: times.open_at(hours, customer.zone, now) for hours in _all_hours(customer)}
     active, changes = _activity(customer, now, list(is_open.values()))
     pairs = _known_pairs(state)
-    projects = sorted(customer.listed.keys() | {project for project, _ in pairs})
     rows = _rows(state, pairs, before) if shown else {}
     start = times.day_start(customer.zone, state.snapshot.day) if shown and state.snapshot else None
     return View(
@@ -323,7 +322,7 @@ def view(state: CustomerState, moment: Moment, before: View | None = None) -> Vi
         pairs=tuple(rows),
         day_start=start,
         shown_until=until if shown else None,
-        projects=tuple(_project(customer, project, is_open) for project in projects),
+        projects=_projects(state, pairs, is_open, before),
         active=active,
         valid_from=_true_since(state, moment),
         valid_until=min(
@@ -407,6 +406,20 @@ def _names(state: CustomerState, pair: Pair) -> tuple[str, str, str, str]:
     own_name = project.queues.get(pair[1]) if project else None
     queue_name = own_name or (NO_QUEUE_NAME if pair[1] == NO_QUEUE else str(pair[1]))
     return str(pair[0]), project_name, str(pair[1]), queue_name
+
+
+def _projects(
+    state: CustomerState,
+    pairs: Iterable[Pair],
+    is_open: Mapping[times.Hours, tuple[bool, datetime]],
+    before: View | None,
+) -> tuple[ProjectView, ...]:
+    """Return what holds for each project, in order; what that view has where it is surely the same."""
+    customer = state.customer
+    if before and not is_open and before.state.customer is customer and before.state.known is state.known:
+        return before.projects
+    projects = sorted(customer.listed.keys() | {project for project, _ in pairs})
+    return tuple(_project(customer, project, is_open) for project in projects)
 
 
 def _project(customer: Customer, project_id: int, is_open: Mapping[times.Hours, tuple[bool, datetime]]) -> ProjectView:
