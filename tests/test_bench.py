@@ -10,6 +10,7 @@ import pytest
 
 from tools.bench.__main__ import FIGURES, main
 from tools.bench.report import Goal, Result, ratio, written
+from tools.bench.scrape import told
 
 ROOT: Final = Path(__file__).parent.parent
 DOCUMENT: Final = ROOT / "docs" / "performance.md"
@@ -39,6 +40,12 @@ def test_a_goal_is_reached_up_to_its_value(value: float, most: float, verdict: s
 def test_a_ratio_is_a_fraction_where_it_is_small(value: float, said: str) -> None:
     """As people say it."""
     assert ratio(value) == said
+
+
+def test_a_scrape_of_which_no_cpu_is_told_is_no_fault() -> None:
+    """On a busy machine the kernel may tell of none, and all figures of scrapes are ratios."""
+    assert ratio(told(0.1) / told(0)) == "100,000x"
+    assert ratio(told(0) / told(0.1)) == "1/100,000"
 
 
 def test_the_document_has_a_place_for_each_figure() -> None:

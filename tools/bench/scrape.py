@@ -21,6 +21,7 @@ _HEADERS: Final = {
     "X-Prometheus-Scrape-Timeout-Seconds": "10",
 }
 _LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
+_LEAST_S: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,14 @@ class Cost:
     """Of the server: all that it did from the request until the answer was in."""
     first_thread_s: float
     """Of that, what its first thread did."""
+
+
+def told(cpu_s: float) -> float:
+    """Return the CPU that a scrape took by what the kernel tells of it, which may be nothing.
+
+    It tells of a thread that runs what was true at its last tick.
+    """
+    return max(_LEAST_S, cpu_s)
 
 
 def body(port: int, encoding: str, **headers: str) -> bytes:
@@ -59,7 +68,7 @@ class Scraper:
         """Scrape once and return what it took."""
         cpu_s, first_thread_s = self.part.cpu_s(), self.part.first_thread_cpu_s()
         wall_s = self.scrape(encoding)
-        return Cost(wall_s, self.part.cpu_s() - cpu_s, self.part.first_thread_cpu_s() - first_thread_s)
+        return Cost(wall_s, told(self.part.cpu_s() - cpu_s), self.part.first_thread_cpu_s() - first_thread_s)
 
     def scrape(self, encoding: str) -> float:
         """Scrape once and return the seconds. Raises BenchError for a bad answer, or one much unlike the first."""

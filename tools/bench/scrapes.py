@@ -14,7 +14,7 @@ from tools.bench import peers
 from tools.bench.machine import BenchError, Run, clock, until
 from tools.bench.peers import Polled, interval_for
 from tools.bench.report import Goal, Result, median, ms, number, percentile, ratio
-from tools.bench.scrape import ENCODINGS, Cost, Scraper
+from tools.bench.scrape import ENCODINGS, Cost, Scraper, told
 
 _POLLS_A_SECOND: Final = 150
 _OFTEN: Final = {"nginx": 100, "exporter": 100}
@@ -77,7 +77,7 @@ def _back_to_back(scraper: Scraper, encoding: str, times: int) -> list[Cost]:
     """Scrape so often. What a server does after an answer counts, too: each has its share of the CPU of all."""
     before_s = scraper.part.cpu_s()
     costs = [scraper.cost(encoding) for _ in range(times)]
-    share_s = (scraper.part.cpu_s() - before_s) / times
+    share_s = told(scraper.part.cpu_s() - before_s) / times
     return [replace(cost, cpu_s=share_s) for cost in costs]
 
 
