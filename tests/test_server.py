@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import logging
+import os
 import re
 import resource
 import selectors
@@ -675,6 +676,29 @@ def test_parts_of_requests_are_no_requests(served: Served) -> None:
         assert answer_of(client)[1] == b"first"
         assert served.repeated.handled == handled + 1
         assert b" 400 " in asked(client, AGAIN_PLEASE[9:])[0]
+
+
+@pytest.mark.parametrize("size", [1, 40_000_000])
+def test_an_answer_that_is_sent_again_comes_whole(served: Served, size: int) -> None:
+    """Also one that the kernel does not take at once, to a client that does not read at first, and again after it."""
+    with served.connect() as client:
+        asked(client)
+        served.repeated.body = os.urandom(size)
+        for _ in range(2):
+            client.sendall(AGAIN_PLEASE)
+            assert served.get("/") == HTTPStatus.OK  # by when all was sent that the client has room for
+            assert answer_of(client)[1] == served.repeated.body
+    assert served.repeated.handled == 1
+
+
+def test_a_client_that_leaves_under_an_answer_that_is_sent_again_harms_nobody(served: Served) -> None:
+    """The server goes on."""
+    with served.connect() as client:
+        asked(client)
+        served.repeated.body = os.urandom(40_000_000)
+        client.sendall(AGAIN_PLEASE)
+        received(client)
+    assert served.get("/") == HTTPStatus.OK
 
 
 def read_bodies(client: socket.socket, count: int) -> list[bytes]:

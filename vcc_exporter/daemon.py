@@ -294,8 +294,8 @@ class _Daemon:
         """Look through what came of late, before it is much.
 
         Python does so by itself once more objects have come than have gone. Polls put new ones in the places of old
-        ones: with ten thousand customers there would be a million to look through by then, in half a second in which
-        no poll begins and no scrape is answered.
+        ones: with ten thousand customers nearly all that lives would be to look through by then, for up to 0.7 s in
+        which no poll begins and no scrape is answered.
         """
         await asyncio.sleep(_COLLECT_YOUNG_EVERY_S)
         gc.collect(1)

@@ -353,7 +353,6 @@ class Poller:
             self._timetable.at(f"{work.job} lookback", now, "lookups", lambda: self._learn(work))
 
     def _learn(self, work: _Work) -> None:
-        work.is_to_learn = False
         if not work.learning.acquire(blocking=False):
             return
         try:
@@ -422,6 +421,7 @@ class Poller:
         elif wants_lookback(state, later) or wants_names(state, later):
             due = min(due, later)
         self._timetable.at(f"{work.job} lookback", due, "lookups", lambda: self._learn(work))
+        work.is_to_learn = False  # not before, since that took the place of what waited
 
     def _tell(self, work: _Work, what: str, error: Exception) -> None:
         words = error.message if isinstance(error, PollError) else str(error)
