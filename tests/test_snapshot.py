@@ -410,6 +410,23 @@ def test_a_good_answer_replaces_the_one_before_whole() -> None:
     assert {row.values for row in before.rows} == {same_values(4.0)}
 
 
+def test_what_is_the_same_in_the_next_answer_stands_in_memory_once() -> None:
+    """Pairs and values of an answer that says the same are those from before; and so are the texts of rows' ids."""
+    clock, pairs = SetClock(NOON), [(1234, 5678), (1234, 6789)]
+    states = [CustomerState(make_customer())]
+    for last in (4.0, 4.0, 5.0):
+        # As of another answer: none of its tuples is there already.
+        states.append(polled(states[-1], clock, answer({(int(f"{p}"), int(f"{q}")): last for p, q in pairs})))
+    first, same, other = (state.snapshot.values for state in states[1:] if state.snapshot)
+    assert (list(first), list(same), list(other)) == (pairs, pairs, pairs)
+    assert all(a is b is c for a, b, c in zip(first, same, other, strict=True))
+    assert all(same[pair] is first[pair] for pair in pairs)
+    assert set(other.values()) == {same_values(5.0)}
+    one, two = view(states[-1], clock.moment()).rows
+    assert one.project is two.project is one.project_name
+    assert one.queue is one.queue_name
+
+
 def test_a_transition_leaves_the_state_before_as_it_was() -> None:
     """A state is immutable: a reader that holds one sees no change of it."""
     clock, state = SetClock(NOON), CustomerState(make_customer())

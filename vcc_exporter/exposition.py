@@ -68,8 +68,8 @@ class Rendered:
     view: View
     data: tuple[bytes, ...]
     about: tuple[bytes, ...]
-    labels: Mapping[tuple[str, ...], str]
-    """The rows' labels as they are written, for the next rendering."""
+    labels: tuple[str, ...]
+    """Those of each of the view's rows as they are written, for the next rendering."""
 
     @property
     def lines(self) -> tuple[bytes, ...]:
@@ -87,10 +87,10 @@ def render(view: View, previous: Rendered | None) -> Rendered:
             return Rendered(view, same.data, about, same.labels)
         labels, before = same.labels, same.data
     else:
-        labels, before, changed = _labels(view, same.labels if same else {}), (), range(len(DATA_FAMILIES))
-    texts, columns = tuple(labels.values()), _columns(view.rows)
+        labels, before, changed = _labels(view, same), (), range(len(DATA_FAMILIES))
     data = tuple(
-        _data(DATA_FAMILIES[i].name, texts, column) if i in changed else before[i] for i, column in enumerate(columns)
+        _data(DATA_FAMILIES[i].name, labels, column) if i in changed else before[i]
+        for i, column in enumerate(_columns(view.rows))
     )
     return Rendered(view, data, about, labels)
 
@@ -111,20 +111,17 @@ def _columns(rows: Sequence[Row]) -> Sequence[Sequence[float | None]]:
     return tuple(zip(*(row.values for row in rows), strict=True)) or ((),) * len(DATA_FAMILIES)
 
 
-def _data(name: str, texts: Sequence[str], column: Sequence[float | None]) -> bytes:
+def _data(name: str, labels: Sequence[str], column: Sequence[float | None]) -> bytes:
     return "".join(
-        [f"{name}{text}{_number(v)}\n" for text, v in zip(texts, column, strict=True) if v is not None]
+        [f"{name}{text}{_number(v)}\n" for text, v in zip(labels, column, strict=True) if v is not None]
     ).encode()
 
 
-def _labels(view: View, known: Mapping[tuple[str, ...], str]) -> dict[tuple[str, ...], str]:
+def _labels(view: View, before: Rendered | None) -> tuple[str, ...]:
+    known = {row[:-1]: text for row, text in zip(before.view.rows, before.labels, strict=True)} if before else {}
     customer = view.state.customer.name
-    keys = [_pair_values(row) for row in view.rows]
-    return {key: known.get(key) or _label_text(zip(PAIR_LABELS, (customer, *key), strict=True)) for key in keys}
-
-
-def _pair_values(row: Row) -> tuple[str, ...]:
-    return row.project, row.project_name, row.queue, row.queue_name
+    keys = [row[:-1] for row in view.rows]
+    return tuple(known.get(key) or _label_text(zip(PAIR_LABELS, (customer, *key), strict=True)) for key in keys)
 
 
 def _label_text(labels: Iterable[tuple[str, str]]) -> str:
@@ -267,7 +264,7 @@ class Block:
     """Several customers' lines."""
 
     views: tuple[View, ...]
-    labels: tuple[Mapping[tuple[str, ...], str], ...]
+    labels: tuple[tuple[str, ...], ...]
     pieces: tuple[Piece, ...]
     valid_from: datetime
     valid_until: datetime
@@ -302,7 +299,7 @@ def make_block(rendered: Sequence[Rendered]) -> Block:
     return _block([r.view for r in rendered], [r.labels for r in rendered], list(map(Piece, lines)))
 
 
-def _block(views: Sequence[View], labels: Sequence[Mapping[tuple[str, ...], str]], pieces: Sequence[Piece]) -> Block:
+def _block(views: Sequence[View], labels: Sequence[tuple[str, ...]], pieces: Sequence[Piece]) -> Block:
     return Block(
         views=tuple(views),
         labels=tuple(labels),

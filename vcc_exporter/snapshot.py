@@ -19,6 +19,7 @@ Every state here is immutable; a transition returns a new one.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
+from sys import intern
 from typing import Final, NamedTuple
 
 from vcc_exporter import times
@@ -176,6 +177,9 @@ def _as_before(values: Mapping[Pair, Values], before: Snapshot | None) -> Mappin
     if before is None:
         return values
     known = before.values
+    if known.keys() == values.keys():
+        # Of its pairs, too, which are nearly as large.
+        return {pair: old if old == (found := values[pair]) else found for pair, old in known.items()}
     return {pair: old if (old := known.get(pair)) == found else found for pair, found in values.items()}
 
 
@@ -401,11 +405,15 @@ def _same_names(one: CustomerState, other: CustomerState) -> bool:
 
 
 def _names(state: CustomerState, pair: Pair) -> tuple[str, str, str, str]:
+    number, queue = map(_id_text, pair)
     project = state.customer.listed.get(pair[0])
-    project_name = (project and project.name) or state.project_names.get(pair[0]) or str(pair[0])
+    project_name = (project and project.name) or state.project_names.get(pair[0]) or number
     own_name = project.queues.get(pair[1]) if project else None
-    queue_name = own_name or (NO_QUEUE_NAME if pair[1] == NO_QUEUE else str(pair[1]))
-    return str(pair[0]), project_name, str(pair[1]), queue_name
+    return number, project_name, queue, own_name or (NO_QUEUE_NAME if pair[1] == NO_QUEUE else queue)
+
+
+def _id_text(number: int) -> str:
+    return intern(str(number))  # so that it stands in memory once, however many rows have it
 
 
 def _projects(
@@ -425,4 +433,4 @@ def _projects(
 def _project(customer: Customer, project_id: int, is_open: Mapping[times.Hours, tuple[bool, datetime]]) -> ProjectView:
     project = customer.project(project_id)
     now_open = is_open[project.hours][0] if project.hours else None
-    return ProjectView(str(project_id), project.sla_s, project.targets, now_open)
+    return ProjectView(_id_text(project_id), project.sla_s, project.targets, now_open)

@@ -294,7 +294,7 @@ class _Week:
         if self._oracle.changed and self._dice.happens(0.2):
             self._take(self._oracle.changed, See.RECENTLY)
         self._check_taken()
-        self._rig.store.page()  # as the thread that makes the page does within a second
+        self._rig.store.page()  # as the thread that makes the page does before long
         changed = self._oracle.changed
         if changed or look_at is not None:
             many = look_at == [] or len(changed) > max(10, len(self._customers) // 4)
