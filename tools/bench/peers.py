@@ -24,6 +24,8 @@ from vcc_exporter.config import Customer
 from vcc_exporter.schedule import due_after
 from vcc_exporter.vocabulary import STATISTICS
 
+_PAGE_WITHIN_S: Final = 3
+"""After a poll. To make the page of all that were overdue is no part of what is measured then."""
 ONCE: Final = "12h"
 """An interval by which customers are polled at the start and not again in a run."""
 
@@ -108,7 +110,7 @@ class Polled:
         self.catch_up()
 
     def catch_up(self) -> None:
-        """Wait until no poll is overdue."""
+        """Wait until no poll is overdue, and what many made at once have changed is on the page."""
 
         def look() -> bool:
             self.api.polls()
@@ -116,6 +118,7 @@ class Polled:
             return max(self.lateness(), default=0) < 0.5  # noqa: PLR2004 - a sign that none waits for others
 
         machine.until(look, "the end of overdue polls", self.scraper.part)
+        time.sleep(_PAGE_WITHIN_S)
 
     def lateness(self) -> list[float]:
         """Return by how many seconds each poll came after it was due, since the last time that anybody asked."""

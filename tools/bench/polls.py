@@ -32,9 +32,10 @@ def against_the_usual_way(run: Run) -> Iterator[Result]:
             prometheus = [polled.scraper, Scraper(polled.scraper.part, polled.scraper.port)]
             for _ in range(run.rounds):
                 polled.catch_up()
-                spent["exporter, polls alone"].append(_minute(run, polled, []))
-                spent["exporter"].append(_minute(run, polled, prometheus))
-                polls += len(polled.api.polls())
+                for name, scrapers in (("exporter, polls alone", []), ("exporter", prometheus)):
+                    minute_s, made = _minute(run, polled, scrapers)
+                    spent[name].append(minute_s)
+                    polls += made
                 with polled.scraper.part.paused():
                     some = max(1, round(count * run.seconds / 60))
                     polls_s, scrape_s = _poll_in_turn(usual.part, some) * count / some, usual.cost("gzip").cpu_s
@@ -55,14 +56,19 @@ def _poll_in_turn(part: Part, customers: int) -> float:
     return part.cpu_s() - before_s
 
 
-def _minute(run: Run, polled: Polled, scrapers: list[Scraper]) -> float:
-    """Watch the exporter, each scraper scraping once. Returns the seconds of CPU that are a minute's."""
+def _minute(run: Run, polled: Polled, scrapers: list[Scraper]) -> tuple[float, int]:
+    """Watch the exporter, each scraper scraping once.
+
+    Returns the seconds of CPU that are a minute's, in which everybody is polled once, and how many polls were seen.
+    """
+    polled.api.polls()
     began, before_s = clock.monotonic(), polled.scraper.part.cpu_s()
     for turn, scraper in enumerate(scrapers, 1):
         scraper.scrape("gzip")
         time.sleep(max(0, began + turn * run.seconds / len(scrapers) - clock.monotonic()))
     time.sleep(max(0, began + run.seconds - clock.monotonic()))
-    return (polled.scraper.part.cpu_s() - before_s) * 60 / (clock.monotonic() - began)
+    used_s, made = polled.scraper.part.cpu_s() - before_s, len(polled.api.polls())
+    return used_s * len(polled.customers) / max(1, made), made
 
 
 def _figure_3(run: Run, customers: int, polls: int, spent: dict[str, float]) -> Result:
