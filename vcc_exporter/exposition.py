@@ -38,6 +38,9 @@ CUSTOMERS_A_BLOCK: Final = 16
 """Large enough to compress well, small enough to compress anew when one customer changes."""
 _BLOCKS_A_RUN: Final = 16
 """Near the square root of how many there are with thousands of customers."""
+_JOINED: Final = 2 * 2**20
+"""Bytes. So much of a compressed page is put together beforehand, since each part takes its time at the scrape; to do
+that with more would hold up polls."""
 _PER_CUSTOMER: Final = len(DATA_FAMILIES) + len(CUSTOMER_FAMILIES)
 _COMPRESSION: Final = 1  # a tenth of the client library's work for a quarter more bytes
 
@@ -209,21 +212,24 @@ def _info(state: CustomerState) -> list[tuple[str, str]]:
 class Deflated(NamedTuple):
     """A part of a deflate stream that depends on no other part."""
 
-    parts: tuple[bytes, ...]
+    data: bytes
     crc: int
     """Of what was compressed, as `size`."""
     size: int
 
     @classmethod
-    def joined(cls, several: Iterable["Deflated"]) -> "Deflated":
+    def joined(cls, several: Sequence["Deflated"]) -> "Deflated":
         """Put parts of a stream one after the other."""
-        parts: list[tuple[bytes, ...]] = []
-        crc, size = 0, 0
-        for one in several:
-            parts.append(one.parts)
-            crc = isal_zlib.crc32_combine(crc, one.crc, one.size)
-            size += one.size
-        return cls(tuple(chain.from_iterable(parts)), crc, size)
+        return cls(b"".join([one.data for one in several]), *_checksum(several))
+
+
+def _checksum(several: Sequence[Deflated]) -> tuple[int, int]:
+    """Return the checksum and the size of what parts of a stream hold together."""
+    crc, size = 0, 0
+    for one in several:
+        crc = isal_zlib.crc32_combine(crc, one.crc, one.size)
+        size += one.size
+    return crc, size
 
 
 class Piece:
@@ -255,7 +261,7 @@ class Piece:
         if self._deflated is None:
             packer = isal_zlib.compressobj(_COMPRESSION, isal_zlib.DEFLATED, -15)
             packed = packer.compress(self.plain) + packer.flush(isal_zlib.Z_FULL_FLUSH)
-            self._deflated = Deflated((packed,), isal_zlib.crc32(self.plain), len(self.plain))
+            self._deflated = Deflated(packed, isal_zlib.crc32(self.plain), len(self.plain))
         return self._deflated
 
 
@@ -333,7 +339,7 @@ class Run:
     @cached_property
     def deflated(self) -> tuple[Deflated, ...]:
         """The same, compressed."""
-        return tuple(Deflated.joined(piece.deflated for piece in pieces if piece.plain) for pieces in self._by_family())
+        return tuple(Deflated.joined([p.deflated for p in pieces if p.plain]) for pieces in self._by_family())
 
     def _by_family(self) -> Iterable[Sequence[Piece]]:
         return zip(*(block.pieces for block in self.blocks), strict=True)
@@ -486,11 +492,11 @@ class Page:
             lines = [run.deflated[i] for run in self.runs]
             pieces += (head.deflated, *lines) if any(line.size for line in lines) else ()
         pieces += (piece.deflated for piece in (*self._about_the_exporter(chosen), _end(chosen)))
-        whole = Deflated.joined(pieces)
-        end = b"\x03\x00" + struct.pack("<II", whole.crc, whole.size & 0xFFFFFFFF)
-        # Joined where that is little, since each part takes its time at the scrape.
-        joined = b"".join((b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff", *whole.parts, end))
-        return Body((joined,), len(joined))
+        crc, size = _checksum(pieces)
+        end = b"\x03\x00" + struct.pack("<II", crc, size & 0xFFFFFFFF)
+        parts = (b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff", *(piece.data for piece in pieces), end)
+        length = sum(map(len, parts))
+        return Body((b"".join(parts),) if length <= _JOINED else parts, length)
 
 
 @cache

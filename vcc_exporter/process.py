@@ -11,6 +11,8 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 # In malloc.h.
 _M_ARENA_MAX: Final = -8
 _M_MMAP_THRESHOLD: Final = -3
+_YOUNG: Final = 50_000
+"""Objects; those of some hundred polls."""
 _LARGE: Final = 512 * 2**10
 """Bytes; most compressed pages have more, most answers less."""
 
@@ -56,14 +58,14 @@ def _keep_memory_together() -> None:
 
 
 def _put_off_whole_collections() -> None:
-    """Let Python collect no garbage of any age by itself, but only what has died young.
+    """Let Python collect no garbage of any age by itself, but only what has died young, and of that much at a time.
 
     It looks through all that lives each time that a quarter has come to it: with ten thousand customers, every few
     seconds, and for half a second in which no poll begins and no scrape is answered. Nearly all here is freed
     without that: a poll leaves no cycles, whatever becomes of it.
     """
-    young, middle, _ = gc.get_threshold()
-    gc.set_threshold(young, middle, 2**31 - 1)
+    _, middle, _ = gc.get_threshold()
+    gc.set_threshold(_YOUNG, middle, 2**31 - 1)
 
 
 def registry() -> CollectorRegistry:
