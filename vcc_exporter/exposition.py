@@ -39,8 +39,8 @@ CUSTOMERS_A_BLOCK: Final = 16
 _BLOCKS_A_RUN: Final = 16
 """Near the square root of how many there are with thousands of customers."""
 _JOINED: Final = 2 * 2**20
-"""Bytes. So much of a compressed page is put together beforehand, since each part takes its time at the scrape; to do
-that with more would hold up polls."""
+"""Bytes. So much of a compressed page is put together beforehand, since each part takes its time at the scrape. Of a
+larger one each run is, once: to do that with all of it, for each page, would hold up polls."""
 _PER_CUSTOMER: Final = len(DATA_FAMILIES) + len(CUSTOMER_FAMILIES)
 _COMPRESSION: Final = 1  # a tenth of the client library's work for a quarter more bytes
 
@@ -212,24 +212,25 @@ def _info(state: CustomerState) -> list[tuple[str, str]]:
 class Deflated(NamedTuple):
     """A part of a deflate stream that depends on no other part."""
 
-    data: bytes
+    parts: tuple[bytes, ...]
     crc: int
     """Of what was compressed, as `size`."""
     size: int
 
     @classmethod
-    def joined(cls, several: Sequence["Deflated"]) -> "Deflated":
+    def together(cls, several: Iterable["Deflated"]) -> "Deflated":
         """Put parts of a stream one after the other."""
-        return cls(b"".join([one.data for one in several]), *_checksum(several))
+        parts: list[tuple[bytes, ...]] = []
+        crc, size = 0, 0
+        for one in several:
+            parts.append(one.parts)
+            crc = isal_zlib.crc32_combine(crc, one.crc, one.size)
+            size += one.size
+        return cls(tuple(chain.from_iterable(parts)), crc, size)
 
-
-def _checksum(several: Sequence[Deflated]) -> tuple[int, int]:
-    """Return the checksum and the size of what parts of a stream hold together."""
-    crc, size = 0, 0
-    for one in several:
-        crc = isal_zlib.crc32_combine(crc, one.crc, one.size)
-        size += one.size
-    return crc, size
+    def joined(self) -> "Deflated":
+        """Return the same in one part."""
+        return self._replace(parts=(b"".join(self.parts),))
 
 
 class Piece:
@@ -261,7 +262,7 @@ class Piece:
         if self._deflated is None:
             packer = isal_zlib.compressobj(_COMPRESSION, isal_zlib.DEFLATED, -15)
             packed = packer.compress(self.plain) + packer.flush(isal_zlib.Z_FULL_FLUSH)
-            self._deflated = Deflated(packed, isal_zlib.crc32(self.plain), len(self.plain))
+            self._deflated = Deflated((packed,), isal_zlib.crc32(self.plain), len(self.plain))
         return self._deflated
 
 
@@ -339,7 +340,17 @@ class Run:
     @cached_property
     def deflated(self) -> tuple[Deflated, ...]:
         """The same, compressed."""
-        return tuple(Deflated.joined([p.deflated for p in pieces if p.plain]) for pieces in self._by_family())
+        return tuple(Deflated.together(p.deflated for p in pieces if p.plain) for pieces in self._by_family())
+
+    @cached_property
+    def deflated_bytes(self) -> int:
+        """How large that is."""
+        return sum(len(part) for lines in self.deflated for part in lines.parts)
+
+    @cached_property
+    def joined(self) -> tuple[Deflated, ...]:
+        """The same, each family's in one part."""
+        return tuple(lines.joined() for lines in self.deflated)
 
     def _by_family(self) -> Iterable[Sequence[Piece]]:
         return zip(*(block.pieces for block in self.blocks), strict=True)
@@ -488,15 +499,15 @@ class Page:
     def _gzipped(self, chosen: Format) -> Body:
         """Return one gzip member, since some readers stop after the first of several."""
         pieces: list[Deflated] = []
+        is_small = sum(run.deflated_bytes for run in self.runs) <= _JOINED
         for i, head in enumerate(self._heads[chosen][:_PER_CUSTOMER]):
-            lines = [run.deflated[i] for run in self.runs]
+            lines = [(run.deflated if is_small else run.joined)[i] for run in self.runs]
             pieces += (head.deflated, *lines) if any(line.size for line in lines) else ()
         pieces += (piece.deflated for piece in (*self._about_the_exporter(chosen), _end(chosen)))
-        crc, size = _checksum(pieces)
-        end = b"\x03\x00" + struct.pack("<II", crc, size & 0xFFFFFFFF)
-        parts = (b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff", *(piece.data for piece in pieces), end)
-        length = sum(map(len, parts))
-        return Body((b"".join(parts),) if length <= _JOINED else parts, length)
+        whole = Deflated.together(pieces)
+        end = b"\x03\x00" + struct.pack("<II", whole.crc, whole.size & 0xFFFFFFFF)
+        parts = (b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff", *whole.parts, end)
+        return Body((b"".join(parts),) if is_small else parts, sum(map(len, parts)))
 
 
 @cache
