@@ -22,11 +22,11 @@ from support import SetClock, http_response, make_customer, raw_server, read_req
 
 from vcc_exporter import config, poll
 from vcc_exporter.answer import Answer, Rejection, Scope, read_statistics
-from vcc_exporter.client import Question
+from vcc_exporter.client import Question, Session
 from vcc_exporter.config import Customer
 from vcc_exporter.exposition import Exporter, Format
 from vcc_exporter.network import Network
-from vcc_exporter.poll import Poller, months, questions, requests_a_day, requests_a_poll, together
+from vcc_exporter.poll import Poller, _Work, months, questions, requests_a_day, requests_a_poll, together
 from vcc_exporter.schedule import LOOKUPS_AT_ONCE, Pool, Timetable, next_poll
 from vcc_exporter.simulator import Simulator
 from vcc_exporter.simulator.faults import Reply
@@ -605,6 +605,28 @@ def test_a_lookback_that_waits_for_its_turn_is_not_wanted_once_more(
     world.timetable.settle("polls", "lookups")
     assert world.asked() == [TODAY] * 3 + [NAMES]
     assert len(wishes) == 2, "the one that waited, and tomorrow's"
+
+
+def test_a_wish_that_meets_the_end_of_a_lookback_is_not_the_last(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes the place of tomorrow's and finds the one before still busy; there is a tomorrow all the same."""
+    close, met = Session.close, list[_Work]()
+
+    def meet(session: Session) -> None:
+        work = world.poller._works["bank"]  # noqa: SLF001
+        if session is work.lookup and not met:
+            met.append(work)
+            work.is_to_learn = True
+            world.timetable.drop(f"{work.job} lookback")
+            world.poller._learn(work)  # noqa: SLF001
+        close(session)
+
+    monkeypatch.setattr(Session, "close", meet)
+    world.begin(world.bank())
+    assert met
+    assert world.asked().count(NAMES) == 1
+    world.advance(timedelta(days=1))
+    world.advance(MINUTE)
+    assert world.asked().count(NAMES) == 2
 
 
 @pytest.mark.parametrize("failure", [Reply(403), Reply(200, b"no JSON"), Reply(417)])

@@ -182,7 +182,7 @@ class Session:
         if self._http:
             self._http.close()
             self._http = None
-        self._prepared.clear()  # which may not be asked again for a day
+        self._prepared.clear()  # since it may be a day until the next request
 
     def redact(self, text: str) -> str:
         """Return text from outside, made one short line or not, without the secrets of this session."""

@@ -354,6 +354,7 @@ class Poller:
 
     def _learn(self, work: _Work) -> None:
         if not work.learning.acquire(blocking=False):
+            work.is_to_learn = False  # else nobody might ask again, where that one has looked for the next already
             return
         try:
             self._look_back(work)
