@@ -147,18 +147,19 @@ class _Daemon:
             self._watch_web_config,
         )
         duties = [asyncio.create_task(_again_and_again(turn)) for turn in turns]
-        scheme = "https" if rules and rules.web.context else "http"
-        page = _page_url(scheme, *sockets[0].getsockname()[:2])
-        log.info("started", extra={"version": __version__, **self._share(), "page": page})
-        self._options.greet(page)
-
-        await self._stop.wait()
-        log.info("stopping")
-        for duty in duties:
-            duty.cancel()
-        self._unpublished.set()
-        await asyncio.to_thread(self._poller.stop)
-        await runner.cleanup()
+        try:
+            scheme = "https" if rules and rules.web.context else "http"
+            page = _page_url(scheme, *sockets[0].getsockname()[:2])
+            log.info("started", extra={"version": __version__, **self._share(), "page": page})
+            self._options.greet(page)
+            await self._stop.wait()
+            log.info("stopping")
+        finally:  # always, since the threads of polls would keep the process alive
+            for duty in duties:
+                duty.cancel()
+            self._unpublished.set()
+            await asyncio.to_thread(self._poller.stop)
+            await runner.cleanup()
         if self._broken:
             raise BrokenError(self._broken)
 

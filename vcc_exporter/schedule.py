@@ -12,14 +12,12 @@ import math
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from itertools import takewhile
 from typing import Final, Literal
 from zoneinfo import ZoneInfo
 
-from apscheduler.executors.pool import BasePoolExecutor
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
@@ -27,13 +25,14 @@ from apscheduler.triggers.date import DateTrigger
 
 from vcc_exporter import times
 from vcc_exporter.config import Customer
+from vcc_exporter.threads import Threads
 
 log = logging.getLogger(__name__)
 
 Pool = Literal["polls", "lookups"]
 
 POLLS_AT_ONCE: Final = 256
-"""Polls under way at most, so that many that hang leave room. Threads are made when needed."""
+"""Polls under way at most, so that many that hang leave room."""
 LOOKUPS_AT_ONCE: Final = 16
 """Lookbacks under way at most, in threads of their own, since thousands may be wanted after a midnight."""
 LONGEST_RETRY_AFTER: Final = timedelta(hours=1)
@@ -156,16 +155,6 @@ class _Rhythm(BaseTrigger):  # type: ignore[misc]
         return due if due and due > now else None  # the library asks again until it is past now
 
 
-class _Threads(BasePoolExecutor):  # type: ignore[misc] # the library has no types
-    """Threads that run jobs, as many as are needed up to a limit, and always one."""
-
-    def __init__(self, most: int) -> None:
-        pool = ThreadPoolExecutor(most)
-        # Where the system gives no more threads, one still runs the jobs that wait: without any they would be lost.
-        pool.submit(int)
-        super().__init__(pool)
-
-
 class _Turns:
     """How long a thread may compute while others wait: short, so that no scrape waits for a poll's whole turn.
 
@@ -199,7 +188,7 @@ class Timetable:
     def __init__(self) -> None:
         self._scheduler = BackgroundScheduler(
             timezone=UTC,
-            executors={"polls": _Threads(POLLS_AT_ONCE), "lookups": _Threads(LOOKUPS_AT_ONCE)},
+            executors={"polls": Threads(POLLS_AT_ONCE), "lookups": Threads(LOOKUPS_AT_ONCE)},
             # A late job still runs. A name's next run may be due when the last one is not yet over, and the
             # library counts that one as running for a moment longer: a limit of 1 would lose the next.
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1000},
