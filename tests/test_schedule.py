@@ -604,6 +604,28 @@ def test_nothing_runs_before_the_start() -> None:
     timetable.stop()
 
 
+@pytest.mark.parametrize("given", range(3))
+def test_a_start_for_which_there_are_too_few_threads_leaves_none(monkeypatch: pytest.MonkeyPatch, given: int) -> None:
+    """Whichever thread it is that the system does not give, the start says so, and those before it end."""
+    left, threads, start = given, list[threading.Thread](), threading.Thread.start
+
+    def limited(thread: threading.Thread) -> None:
+        nonlocal left
+        if left == 0:
+            raise RuntimeError("can't start new thread")
+        left -= 1
+        threads.append(thread)
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", limited)
+        with pytest.raises(RuntimeError):
+            Timetable().start()
+    for thread in threads:
+        thread.join(LONG_S)
+    assert [thread.is_alive() for thread in threads] == [False] * given
+
+
 def test_lookbacks_that_hang_hold_up_no_poll(timetable: Timetable) -> None:
     """With more lookbacks under way than there are threads for them, a poll still runs at once."""
     go_on, began = threading.Event(), threading.Semaphore(0)

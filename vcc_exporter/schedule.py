@@ -11,7 +11,7 @@ import logging
 import math
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from itertools import takewhile
@@ -186,9 +186,10 @@ class Timetable:
     """
 
     def __init__(self) -> None:
+        self._threads: Mapping[Pool, Threads] = {"polls": Threads(POLLS_AT_ONCE), "lookups": Threads(LOOKUPS_AT_ONCE)}
         self._scheduler = BackgroundScheduler(
             timezone=UTC,
-            executors={"polls": Threads(POLLS_AT_ONCE), "lookups": Threads(LOOKUPS_AT_ONCE)},
+            executors=self._threads,
             # A late job still runs. A name's next run may be due when the last one is not yet over, and the
             # library counts that one as running for a moment longer: a limit of 1 would lose the next.
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1000},
@@ -197,8 +198,16 @@ class Timetable:
         self._turns = _Turns()
 
     def start(self) -> None:
-        """Begin to run jobs. Those that were set before have cost nothing so far: nobody ran beside them."""
-        self._scheduler.start()
+        """Begin to run jobs. Those that were set before have cost nothing so far: nobody ran beside them.
+
+        Raises RuntimeError where the system does not give the threads, and leaves none behind.
+        """
+        try:
+            self._scheduler.start()
+        except RuntimeError:
+            for threads in self._threads.values():
+                threads.shutdown()
+            raise
 
     def at(self, name: str, when: datetime, pool: Pool, job: Callable[[], None]) -> None:
         """Run `job` at `when`, instead of what `name` stood for until now."""
