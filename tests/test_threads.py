@@ -20,11 +20,11 @@ Job = Callable[[], Any]
 
 
 @contextmanager
-def running(most: int, idle_s: float = LONG_S) -> Iterator[BackgroundScheduler]:
+def running(most: int, **times_s: float) -> Iterator[BackgroundScheduler]:
     """Give a scheduler with so many threads at most."""
     scheduler = BackgroundScheduler(
         timezone=UTC,
-        executors={"mine": Threads(most, idle_s)},
+        executors={"mine": Threads(most, **times_s)},
         job_defaults={"misfire_grace_time": None, "max_instances": 10_000},
     )
     scheduler.start()
@@ -73,6 +73,18 @@ def test_the_thread_that_worked_last_works_first() -> None:
         together(scheduler, 8)
         eventually(lambda: len({alone(scheduler) for _ in range(20)}) == 1, "one thread to do it all")
         assert count() == 8
+
+
+def test_work_that_others_take_in_time_makes_no_thread_each() -> None:
+    """Of many jobs that come while all are busy, those that others get to in time have no thread of their own."""
+    go_on, ran = threading.Event(), list[threading.Thread]()
+    with running(100, patience_s=LONG_S) as scheduler:
+        first = alone(scheduler)
+        hand_over(scheduler, lambda: go_on.wait(LONG_S), *[lambda: ran.append(threading.current_thread())] * 50)
+        assert count() == 2
+        go_on.set()
+        eventually(lambda: len(ran) == 50, "all to run")
+        assert set(ran) == {first}
 
 
 def test_threads_without_work_end_and_one_stays() -> None:

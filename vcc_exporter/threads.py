@@ -1,8 +1,9 @@
 """Threads that run the scheduler's jobs.
 
-The standard library's pool lets its threads take turns, so that each has to be kept for good. Here the one that
-worked last works first: what it uses is still in the machine's caches, and whoever was needed for the busiest moment
-alone is soon without work and ends.
+The standard library's pool makes another thread whenever all are busy, lets them take turns, and keeps each for good:
+the busiest moment decides how many there are from then on. Here one is made only for work that has waited for a
+moment, the one that worked last works first, since what it uses is still in the machine's caches, and whoever is
+without work for long ends.
 """
 
 import threading
@@ -15,8 +16,11 @@ from typing import Any, Final
 from apscheduler.executors.base import BaseExecutor, run_job
 from apscheduler.job import Job
 
-IDLE_S: Final = 10
-"""How long a thread waits for work before it ends."""
+_PATIENCE_S: Final = 0.01
+"""How long a new thread leaves work to those that are about to be done. One can be made in each such time, and where
+all hang two seconds make as many as there may be."""
+_IDLE_S: Final = 70
+"""How long a thread waits for work before it ends. Most rhythms come back each minute."""
 
 _Run = tuple[Job, Sequence[datetime]]
 
@@ -27,32 +31,32 @@ class Threads(BaseExecutor):  # type: ignore[misc] # the library has no types
     Where the system gives no more threads, those that there are run the jobs that wait.
     """
 
-    def __init__(self, most: int, idle_s: float = IDLE_S) -> None:
+    def __init__(self, most: int, idle_s: float = _IDLE_S, patience_s: float = _PATIENCE_S) -> None:
         super().__init__()
         self._most = most
         self._idle_s = idle_s
+        self._patience_s = patience_s
+        self._ended = threading.Event()
         self._change = threading.Lock()
         """Held while one of the following is changed."""
         self._waiting = deque[_Run]()
         self._idle: list[SimpleQueue[_Run | None]] = []
         """Where to put work for threads that have none; the one that became so last is the last."""
         self._count = 0
-        self._ended = False
+        self._is_growing = False
+        """Whether a thread was made that does not work yet."""
 
     def start(self, scheduler: Any, alias: str) -> None:
         """Begin, with one thread. Raises RuntimeError where the system gives none."""
         super().start(scheduler, alias)
         self._alias = alias
         self._count = 1
-        self._begin()
-
-    def _begin(self) -> None:
-        threading.Thread(target=self._work, name=self._alias).start()
+        threading.Thread(target=self._work, name=alias).start()
 
     def shutdown(self, wait: bool = True) -> None:  # noqa: ARG002 - whoever ends this never waits
         """End all threads, those that run jobs when there is none left."""
         with self._change:
-            self._ended = True
+            self._ended.set()
             while self._idle:
                 self._idle.pop().put(None)
 
@@ -62,20 +66,34 @@ class Threads(BaseExecutor):  # type: ignore[misc] # the library has no types
                 self._idle.pop().put((job, run_times))
                 return
             self._waiting.append((job, run_times))
-            if self._count == self._most:
+        self._grow()
+
+    def _grow(self) -> None:
+        """Make one more thread where work waits, unless one was made just now."""
+        with self._change:
+            if not self._waiting or self._is_growing or self._count == self._most:
                 return
+            self._is_growing = True
             self._count += 1
         try:
-            self._begin()
+            threading.Thread(target=self._begin, name=self._alias).start()
         except RuntimeError:
             with self._change:
+                self._is_growing = False
                 self._count -= 1
 
     # What each thread does.
 
+    def _begin(self) -> None:
+        self._ended.wait(self._patience_s)
+        with self._change:
+            self._is_growing = False
+        self._work()
+
     def _work(self) -> None:
         mine = SimpleQueue[_Run | None]()
         while run := self._next(mine):
+            self._grow()  # for what still waits, since this run may take long
             self._run(*run)
             del run  # with all that the job knows
 
@@ -92,7 +110,7 @@ class Threads(BaseExecutor):  # type: ignore[misc] # the library has no types
         with self._change:
             if self._waiting:
                 return self._waiting.popleft()
-            if self._ended:
+            if self._ended.is_set():
                 return None
             self._idle.append(mine)
         while True:
