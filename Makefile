@@ -52,7 +52,7 @@ check: $(VENV)/test
 
 unit: $(VENV)/test
 	tools/install-parts tests
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test: check unit
 

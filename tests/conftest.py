@@ -17,13 +17,6 @@ from vcc_exporter.simulator import Simulator
 
 StartDaemon = Callable[..., Daemon]
 
-_LONGEST = "test_rules.py"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, so that at the end no process is left alone with it."""
-    items.sort(key=lambda item: item.path.name != _LONGEST)
-
 
 @pytest.fixture
 def start_daemon(tmp_path: Path) -> Iterator[StartDaemon]:
