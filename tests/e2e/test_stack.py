@@ -76,7 +76,7 @@ def are_free(ports: Ports) -> bool:
     try:
         for port in numbers(ports):
             socket.create_server(("127.0.0.1", port)).close()
-    except (OSError, OverflowError):
+    except OSError:
         return False
     return True
 

@@ -68,7 +68,8 @@ class Scraper:
         """Scrape once and return what it took."""
         cpu_s, first_thread_s = self.part.cpu_s(), self.part.first_thread_cpu_s()
         wall_s = self.scrape(encoding)
-        return Cost(wall_s, told(self.part.cpu_s() - cpu_s), self.part.first_thread_cpu_s() - first_thread_s)
+        first_thread_s = self.part.first_thread_cpu_s() - first_thread_s
+        return Cost(wall_s, told(self.part.cpu_s() - cpu_s), told(first_thread_s))
 
     def scrape(self, encoding: str) -> float:
         """Scrape once and return the seconds. Raises BenchError for a bad answer, or one much unlike the first."""
