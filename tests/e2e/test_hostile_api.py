@@ -477,12 +477,11 @@ class Attack:
         ca_file = folder / "ca.pem"
         scenery.authority.cert_pem.write_to_path(str(ca_file))
         ports = {name: stack.enter_context(raw_server(fault.handle)) for name, fault in self.faults.items()}
+        self.faults["refused"] = Fault(hang, Result.UNREACHABLE, "Connection refused")
+        ports["refused"] = stack.enter_context(nobody())
         late = f"no whole answer within {SHORT_S} s"
-        for name, port, result, words in (
-            ("refused", stack.enter_context(nobody()), Result.UNREACHABLE, "Connection refused"),
-            ("not-accepted", stack.enter_context(crowded()), Result.TIMEOUT, late),
-        ):
-            self.faults[name], ports[name] = Fault(hang, result, words, timeout_s=SHORT_S), port
+        self.faults["not-accepted"] = Fault(hang, Result.TIMEOUT, late, timeout_s=SHORT_S)
+        ports["not-accepted"] = stack.enter_context(crowded())
         ports |= {name: stack.enter_context(raw_server(api)) for name, api in self.healthy.items()}
         self.well = [customer(name, None, ports[name], ca_file) for name in self.healthy]
         self.hostile = [customer(name, fault, ports[name], ca_file) for name, fault in self.faults.items()]
