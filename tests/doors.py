@@ -24,7 +24,7 @@ from typing import Any, Final, TypeVar
 import uvloop
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from running import parse_page
-from support import NOW, SetClock, make_customer
+from support import NOW, SetClock, load_config, make_customer
 
 from vcc_exporter.answer import (
     Answer,
@@ -37,8 +37,8 @@ from vcc_exporter.answer import (
     read_projects,
     read_statistics,
 )
-from vcc_exporter.config import load
 from vcc_exporter.exposition import Exporter, Format
+from vcc_exporter.faults import ConfigError
 from vcc_exporter.poll import lookback_months, questions, requests_a_day
 from vcc_exporter.schedule import first_poll, next_poll
 from vcc_exporter.server import serve
@@ -48,7 +48,6 @@ from vcc_exporter.store import Store
 from vcc_exporter.times import local_date
 from vcc_exporter.vocabulary import STATISTICS
 from vcc_exporter.web import application
-from vcc_exporter.yaml_lines import ConfigError
 
 Door = Callable[[bytes], None]
 T = TypeVar("T")
@@ -221,7 +220,7 @@ def config() -> Iterator[Door]:
         def read(data: bytes) -> None:
             path.write_bytes(data)
             try:
-                _apply(load(path).customers)
+                _apply(load_config(path).customers)
             except ConfigError as error:
                 _assert_faults(error, path, data)
 

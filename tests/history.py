@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from tools.history import begun, moment, of_process, targeted
-from vcc_exporter import config, times
+from vcc_exporter import config_file, times
 from vcc_exporter.answer import Answer, read_statistics
 from vcc_exporter.config import Customer
 from vcc_exporter.exposition import Exporter, Rendered, render, render_exporter
@@ -67,7 +67,7 @@ LAGGING: Final = Replica("exporter-1:10742", timedelta(minutes=2), 7)
 @cache
 def customers() -> tuple[Customer, ...]:
     """Return the customers as the exporter's config has them."""
-    return config.parse(_CONFIG, "history", Path()).customers
+    return config_file.parse(_CONFIG, "history", Path()).customers
 
 
 def instants() -> Iterator[datetime]:

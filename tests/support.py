@@ -1,6 +1,7 @@
 """What several tests need: a clock that is set, customers in one line, servers of raw bytes."""
 
 import json
+import pickle
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -9,8 +10,8 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from vcc_exporter import config
-from vcc_exporter.config import Customer
+from vcc_exporter import config_file, loading, web_config, web_config_file
+from vcc_exporter.config import Config, Customer
 from vcc_exporter.snapshot import Moment
 from vcc_exporter.times import Clock
 
@@ -54,7 +55,20 @@ def make_customer(**keys: Any) -> Customer:
     """Return a customer as the config would make it from these keys; name, api_key and timezone have defaults."""
     section = {"name": "acme", "api_key": "k3y-of-acme", "timezone": "Europe/Budapest", **keys}
     # JSON is YAML.
-    return config.parse(json.dumps({"customers": [section]}), "test", Path()).customers[0]
+    return config_file.parse(json.dumps({"customers": [section]}), "test", Path()).customers[0]
+
+
+def load_config(path: Path) -> Config:
+    """Read a config as the program does, but in this process."""
+    found: Config = pickle.loads(pickle.dumps(config_file.parse(loading.read_text(path), str(path), path.parent)))  # noqa: S301
+    return found
+
+
+def load_web_config(path: Path) -> web_config.Reading:
+    """Read a web config as the program does, but in this process."""
+    text = loading.read_text(path)
+    parsed = pickle.loads(pickle.dumps(web_config_file.parse(text, str(path), path.parent)))  # noqa: S301
+    return web_config.complete(path, text, parsed)
 
 
 def statistics_body(rows: list[dict[str, Any]], day: date | None = None) -> bytes:

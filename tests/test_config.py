@@ -16,9 +16,9 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import DATA, make_customer
+from support import DATA, load_config, make_customer
 
-from vcc_exporter import config, yaml_lines
+from vcc_exporter import config_file, yaml_lines
 from vcc_exporter.config import Config, Customer, KeySource, Project, Targets
 from vcc_exporter.config_schema import (
     SECRET_KEYS,
@@ -31,8 +31,8 @@ from vcc_exporter.config_schema import (
     TargetsSection,
     json_schema,
 )
+from vcc_exporter.faults import ConfigError, Fault
 from vcc_exporter.times import Hours
-from vcc_exporter.yaml_lines import ConfigError, Fault
 
 ROOT: Final = Path(__file__).parent.parent
 BAD: Final = sorted((DATA / "config" / "bad").glob("*.yaml"))
@@ -58,7 +58,7 @@ bounded: Final = settings(
 
 def parse(text: str) -> Config:
     """Read a config's text as if it were the file c.yaml in /etc/vcc."""
-    return config.parse(text, "c.yaml", Path("/etc/vcc"))
+    return config_file.parse(text, "c.yaml", Path("/etc/vcc"))
 
 
 def faults_of(text: str) -> list[str]:
@@ -83,7 +83,7 @@ def fault_of(**keys: Any) -> str:
 def test_a_bad_config_is_refused_in_these_words(path: Path) -> None:
     """Each file has one fault, and the text beside it is the line that tells of it."""
     with pytest.raises(ConfigError) as error:
-        config.load(path)
+        load_config(path)
     assert str(error.value).replace(f"{path}:", f"{path.name}:") + "\n" == path.with_suffix(".txt").read_text()
     assert len(error.value.faults) == 1
 
@@ -100,7 +100,7 @@ def test_all_faults_of_a_file_are_told_at_once_in_its_order() -> None:
     """File, line, path, what was found, what was expected and the nearest key, for every fault from top to bottom."""
     path = DATA / "config" / "several.yaml"
     with pytest.raises(ConfigError) as error:
-        config.load(path)
+        load_config(path)
     assert str(error.value).replace(f"{path}:", f"{path.name}:") + "\n" == path.with_suffix(".txt").read_text()
     lines = [fault.line for fault in error.value.faults]
     assert lines == sorted(lines)
@@ -126,10 +126,10 @@ def test_faults_of_one_line_come_in_the_same_order_in_every_process() -> None:
     program = """
 import sys
 from pathlib import Path
-from vcc_exporter import config, yaml_lines
+from vcc_exporter import config_file, faults
 try:
-    config.parse("{a: 1, b: 2, customers: [{sla: x, teams: y, hours: z, labels: w}]}", "c.yaml", Path())
-except yaml_lines.ConfigError as error:
+    config_file.parse("{a: 1, b: 2, customers: [{sla: x, teams: y, hours: z, labels: w}]}", "c.yaml", Path())
+except faults.ConfigError as error:
     sys.stdout.write(str(error))
 """
     command = [sys.executable, "-c", program]
@@ -219,7 +219,7 @@ def test_a_file_that_is_no_config_is_refused_with_its_line(tmp_path: Path, conte
     path = tmp_path / "c.yaml"
     path.write_bytes(content)
     with pytest.raises(ConfigError) as error:
-        config.load(path)
+        load_config(path)
     assert str(error.value).startswith(f"{path}:{message}")
 
 
@@ -267,7 +267,7 @@ def test_a_file_that_cannot_be_read_is_told_with_the_systems_reason(tmp_path: Pa
     for name, reason in (("none", "No such file or directory"), ("", "Is a directory"), ("file/x", "Not a directory")):
         path = tmp_path / name
         with pytest.raises(ConfigError) as error:
-            config.load(path)
+            load_config(path)
         assert str(error.value) == f"{path}: cannot be read: {reason}"
 
 
@@ -275,7 +275,7 @@ def test_a_byte_order_mark_is_no_part_of_the_config(tmp_path: Path) -> None:
     """Editors on Windows begin files with one."""
     path = tmp_path / "c.yaml"
     path.write_text(MINIMAL.replace(", ", ",\r\n"), "utf-8-sig")
-    assert config.load(path).customers[0].name == "acme"
+    assert load_config(path).customers[0].name == "acme"
 
 
 # Secrets.
@@ -360,7 +360,7 @@ def test_what_is_not_given_has_its_default() -> None:
 
 def test_every_key_has_its_meaning() -> None:
     """The contract's example, value by value."""
-    acme, globex, initech = config.load(GOOD / "every_key.yaml").customers
+    acme, globex, initech = load_config(GOOD / "every_key.yaml").customers
     office = (((480, 1080),),) * 5 + (((540, 720), (780, 900)), ())
     night = ((),) * 6 + (((1320, 1800),),)
     off = ("HU",), frozenset({date(2026, 12, 24)})
@@ -405,7 +405,7 @@ def test_every_key_has_its_meaning() -> None:
 
 def test_users_of_the_web_config_have_their_customers_and_their_line() -> None:
     """Whether the web config has such users is for whoever reads both."""
-    users = config.load(GOOD / "every_key.yaml").web_users
+    users = load_config(GOOD / "every_key.yaml").web_users
     assert [(user.name, sorted(user.customers)) for user in users] == [
         ("acme-prom", ["acme"]),
         ("office", ["acme", "globex"]),
@@ -562,7 +562,7 @@ def test_paths_are_relative_to_the_configs_folder(tmp_path: Path) -> None:
     """Of a key file and of certificates, wherever the program was started; absolute ones stay."""
     path = tmp_path / "c.yaml"
     path.write_text("customers: [{name: acme, timezone: UTC, api_key_file: keys/acme, ca_file: /etc/ca.pem}]")
-    (customer,) = config.load(path).customers
+    (customer,) = load_config(path).customers
     assert customer.key == KeySource(file=tmp_path / "keys/acme")
     assert customer.ca_file == Path("/etc/ca.pem")
 
@@ -935,7 +935,7 @@ def uncommented(text: str) -> str:
 
 def test_the_example_is_a_good_config() -> None:
     """It parses as it stands, with a customer that has everything and one that has what there must be."""
-    acme, globex = config.load(EXAMPLE).customers
+    acme, globex = load_config(EXAMPLE).customers
     assert acme.key == KeySource(file=ROOT / "secrets" / "acme")
     assert len(acme.listed) == 2
     assert globex.key == KeySource(env="GLOBEX_API_KEY")

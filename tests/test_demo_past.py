@@ -14,7 +14,7 @@ from running import Labels, Prometheus, parse_page
 from tools.history import BLOCK, PHASE, STEP, Run, Tally, instants, make, scrapes, stretches
 from tools.recorded import EVERY, Piece, pieces, record, states
 from tools.rules import alerts, flat, recording_rules
-from vcc_exporter import config, times
+from vcc_exporter import config_file, times
 from vcc_exporter.answer import read_statistics
 from vcc_exporter.config import Customer
 from vcc_exporter.poll import questions, together
@@ -22,7 +22,7 @@ from vcc_exporter.simulator import DEMO_CENTRES, Simulator, demo_config
 from vcc_exporter.times import parse_duration
 from vcc_exporter.vocabulary import FAMILIES
 
-CUSTOMERS = config.parse(demo_config("http://simulator.test"), "demo", Path()).customers
+CUSTOMERS = config_file.parse(demo_config("http://simulator.test"), "demo", Path()).customers
 BEGIN = datetime(2026, 10, 24, 9, 1, tzinfo=UTC)
 """A Saturday, before the night in which Europe changes its clocks."""
 

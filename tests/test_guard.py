@@ -16,14 +16,15 @@ from running import eventually, fetch, parse_page, serving
 from support import SetClock
 from webfiles import PASSWORD, hashed
 
-from vcc_exporter import __version__, config
+from vcc_exporter import __version__, config_file
 from vcc_exporter.config import Config
 from vcc_exporter.exposition import Exporter
+from vcc_exporter.faults import ConfigError
 from vcc_exporter.guard import MOST_WAITING, Guard, Rules, read_pair, renewed, rules
+from vcc_exporter.loading import load_config
 from vcc_exporter.store import Store
 from vcc_exporter.web import open_paths
 from vcc_exporter.web_config import WebConfig
-from vcc_exporter.yaml_lines import ConfigError
 
 NAMES: Final = ("acme", "globex", "initech")
 SHARES: Final = "web_users: {acme-prom: [acme], two: [acme, globex]}\n"
@@ -35,7 +36,7 @@ UNAUTHORIZED: Final = HTTPStatus.UNAUTHORIZED
 def config_of(web_users: str = "", names: tuple[str, ...] = NAMES) -> Config:
     """Return a config with these customers."""
     customers = "".join(f"  - {{name: {name}, api_key: k3y, timezone: UTC}}\n" for name in names)
-    return config.parse(f"customers:\n{customers}{web_users}", "c.yaml", Path())
+    return config_file.parse(f"customers:\n{customers}{web_users}", "c.yaml", Path())
 
 
 def web_config_of(users: dict[str, str] | None = None, digest: bytes = b"1") -> WebConfig:
@@ -324,7 +325,7 @@ def test_the_faults_of_both_files_are_told_at_once(tmp_path: Path) -> None:
     web, text = tmp_path / "web.yml", tmp_path / "c.yaml"
     web.write_text("rate_limit: {burst: 1}\n")
     text.write_text("customers: []\n")
-    pair = read_pair(lambda: config.load(text), web)
+    pair = read_pair(lambda: load_config(text), web)
     assert {fault.file for fault in pair.faults} == {str(web), str(text)}
     assert pair.rules is None
 

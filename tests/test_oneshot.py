@@ -16,7 +16,7 @@ import yaml
 from running import free_port
 from support import NOW, SetClock, http_response, make_customer, raw_server, read_request, statistics_body
 
-from vcc_exporter import config
+from vcc_exporter import config_file
 from vcc_exporter.answer import NOT_FINITE
 from vcc_exporter.client import PROJECTS, Question
 from vcc_exporter.config import Customer, KeySource
@@ -603,7 +603,7 @@ def test_any_name_survives_the_way_into_the_config(api: Simulator, clock: SetClo
     api.answer("bank", answering(*rows))
     entry = "customers:\n  - name: acme\n    api_key: k3y\n    timezone: Europe/Budapest\n"
     pasted = f"{entry}{fragment(find(bank(api), clock))}  - {{name: other, api_key: k3y, timezone: UTC}}\n"
-    acme, other = config.parse(pasted, "pasted", Path()).customers
+    acme, other = config_file.parse(pasted, "pasted", Path()).customers
     names = [" ".join(name.split()) for name in ODD_NAMES]
     assert [project.name for project in acme.listed.values()] == names
     assert [project.queues for project in acme.listed.values()] == [{7: "7"}] * len(names)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from running import Samples, eventually, names_with, one, parse_page
 from support import SetClock, http_response, make_customer, raw_server, read_request, statistics_body
 
-from vcc_exporter import config, poll
+from vcc_exporter import config_file, poll
 from vcc_exporter.answer import Answer, Rejection, Scope, read_statistics
 from vcc_exporter.client import Question, Session
 from vcc_exporter.config import Customer
@@ -271,7 +271,7 @@ class World:
         key = {} if "api_key_file" in keys else {"api_key": self.simulator.centres["bank"].key}
         section = {"name": "bank", "timezone": "Europe/Budapest", "url": self.simulator.url, **key}
         section |= {"poll": {"lookback": 0}} | keys
-        return config.parse(json.dumps({"customers": [section]}), "test", Path()).customers[0]
+        return config_file.parse(json.dumps({"customers": [section]}), "test", Path()).customers[0]
 
     def shop(self, **keys: Any) -> Customer:
         """Return the webshop as a customer, with a row of its own in each answer."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from webfiles import hashed
 
-from vcc_exporter import config
+from vcc_exporter import config_file
 from vcc_exporter.guard import Guard, read_pair
 from vcc_exporter.renewal import Renewal
 
@@ -17,10 +17,10 @@ USERS = f"basic_auth_users: {{admin: {hashed()}}}\n"
 
 def renewal_of(web: Path, told: list[bool]) -> tuple[Renewal, Guard]:
     """Return the renewal of a file's rules, which notes whether they are good."""
-    pair = read_pair(lambda: config.parse(CONFIG, "c.yaml", web.parent), web)
+    pair = read_pair(lambda: config_file.parse(CONFIG, "c.yaml", web.parent), web)
     assert pair.rules
     guard = Guard(pair.rules, frozenset())
-    return Renewal(guard, web, lambda: config.parse(CONFIG, "c.yaml", web.parent), told.append), guard
+    return Renewal(guard, web, lambda: config_file.parse(CONFIG, "c.yaml", web.parent), told.append), guard
 
 
 def test_what_is_bad_is_told_once_and_what_is_good_again_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -19,7 +19,7 @@ from recorded import serving
 from running import ROOT, Prometheus
 
 from tools.recorded import LOOKBACK
-from vcc_exporter import config
+from vcc_exporter import config_file
 from vcc_exporter.simulator import Simulator, demo_config
 from vcc_exporter.simulator.calls import Outcome
 from vcc_exporter.vocabulary import FAMILIES
@@ -224,7 +224,7 @@ def week(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Prometheus,
     """
     folder = tmp_path_factory.mktemp("week")
     data = folder / "data"
-    customers = {c.name: c for c in config.parse(demo_config("http://127.0.0.1:1"), "demo", folder).customers}
+    customers = {c.name: c for c in config_file.parse(demo_config("http://127.0.0.1:1"), "demo", folder).customers}
     days = [date(2026, 10, 20) + timedelta(days=number) for number in range(7)]
     zone = ZoneInfo(customers["roadside"].zone.key)
     simulator = Simulator(now=lambda: datetime(2026, 11, 1, tzinfo=UTC))

@@ -10,11 +10,13 @@ from typing import Final
 import pytest
 import trustme
 from running import ROOT
-from support import DATA
+from support import DATA, load_web_config
 from webfiles import authority, hashed, write_certificate, write_files
 
+from vcc_exporter import loading
 from vcc_exporter.renewal import Watch
-from vcc_exporter.web_config import HIGHEST_COST, SECTIONS, WebConfig, load
+from vcc_exporter.web_config import WebConfig
+from vcc_exporter.web_config_file import HIGHEST_COST, SECTIONS
 
 BAD: Final = sorted((DATA / "web_config" / "bad").glob("*.yaml"))
 KEYS: Final = [f"{section}.{key}".lstrip(".") for section, model in SECTIONS.items() for key in model.model_fields]
@@ -32,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 def good(folder: Path, text: str) -> WebConfig:
     """Return what a web config's text means."""
     (folder / "web.yml").write_text(text)
-    reading = load(folder / "web.yml")
+    reading = load_web_config(folder / "web.yml")
     assert reading.faults == ()
     assert reading.config
     return reading.config
@@ -45,7 +47,7 @@ def good(folder: Path, text: str) -> WebConfig:
 def test_a_bad_web_config_is_refused_in_these_words(path: Path, folder: Path) -> None:
     """Each file has one fault, the text beside it is the line that tells of it, and no secret is in it."""
     shutil.copy(path, folder)
-    reading = load(folder / path.name)
+    reading = load_web_config(folder / path.name)
     assert reading.config is None
     assert (
         "".join(f"{fault}\n" for fault in reading.faults).replace(f"{folder}/", "").replace(str(folder), ".")
@@ -73,7 +75,7 @@ def test_all_faults_are_told_at_once(folder: Path) -> None:
     """In the file's order, each with its line."""
     path = folder / "web.yml"
     path.write_text(TLS + "  min_version: TLS10\n  zebra: 1\nbasic_auth_users: {a: b}\nrate_limit: {burst: 1}\n")
-    assert [fault.line for fault in load(path).faults] == [4, 5, 6, 7]
+    assert [fault.line for fault in load_web_config(path).faults] == [4, 5, 6, 7]
 
 
 @pytest.mark.parametrize("make", ["missing", "folder", "binary"])
@@ -84,9 +86,10 @@ def test_a_file_that_cannot_be_read_is_a_fault(make: str, tmp_path: Path) -> Non
         path.mkdir()
     elif make == "binary":
         path.write_bytes(b"\xff\xfe\x00")
-    (fault,) = load(path).faults
+    reading = loading.load_web_config(path)
+    (fault,) = reading.faults
     assert str(fault).startswith(str(path))
-    assert load(path).sources == (path,)
+    assert reading.sources == (path,)
 
 
 # What is good.
@@ -140,7 +143,7 @@ def test_paths_are_relative_to_the_file(folder: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir("/")
     good(folder, REQUIRED)
     names = ("web.yml", "cert.pem", "key.pem", "ca.pem")
-    assert load(folder / "web.yml").sources == tuple(folder / name for name in names)
+    assert load_web_config(folder / "web.yml").sources == tuple(folder / name for name in names)
 
 
 def test_the_digest_is_that_of_all_contents(folder: Path) -> None:

@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 from tools import recorded  # noqa: E402 - after the path
 from tools.history import load  # noqa: E402
 from tools.rules import flat  # noqa: E402
-from vcc_exporter import config, times  # noqa: E402
+from vcc_exporter import config_file, times  # noqa: E402
 from vcc_exporter.config import Customer, Targets  # noqa: E402
 from vcc_exporter.simulator import CENTRES, Simulator, demo_config  # noqa: E402
 from vcc_exporter.simulator.inbound import DIMENSIONS, MEASURES  # noqa: E402
@@ -195,7 +195,7 @@ def main() -> None:
     data = folder / "data"
     data.mkdir(parents=True)
     simulator = Simulator(now=lambda: datetime.combine(FIRST + timedelta(days=DAYS + 2), datetime.min.time(), UTC))
-    customers = config.parse(demo_config("http://127.0.0.1:1"), "demo", folder).customers
+    customers = config_file.parse(demo_config("http://127.0.0.1:1"), "demo", folder).customers
     days = [FIRST + timedelta(days=number) for number in range(-HISTORY_DAYS - 1, DAYS + 1)]
     write_blocks((s for c in customers for day in days for s in shown(simulator, c, day)), folder, data)
     start = datetime.combine(FIRST, datetime.min.time(), UTC)

@@ -23,7 +23,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, generate_latest
 
-from vcc_exporter import __version__, config, times
+from vcc_exporter import __version__, config_file, times
 from vcc_exporter.answer import Answer, Pair, Values
 from vcc_exporter.config import Customer
 from vcc_exporter.exposition import Exporter, Rendered, render, render_exporter
@@ -174,7 +174,7 @@ _OF_ONE_PROCESS: Final = ("process_cpu_seconds_total", "process_start_time_secon
 def scrapes(run: Run, first: datetime, last: datetime) -> Iterator[tuple[datetime, bytes]]:
     """Yield when, from `first` on and before `last`, there was a scrape, and what it left, without the time."""
     simulator = Simulator(DEMO_CENTRES, now=lambda: _FAR)
-    customers = config.parse(demo_config("http://127.0.0.1"), "demo", Path()).customers
+    customers = config_file.parse(demo_config("http://127.0.0.1"), "demo", Path()).customers
     states = {c.name: begun(c, simulator.centres[c.name], first) for c in customers}
     tallies = {c.name: Tally(simulator, c) for c in customers}
     rendered: dict[str, Rendered] = {}

@@ -10,7 +10,7 @@ from browsing import chromium, opened
 from running import ROOT, serving
 from scene import NOW, Day
 
-from vcc_exporter import config
+from vcc_exporter import config_file
 from vcc_exporter.simulator import DEMO_CENTRES, demo_config
 from vcc_exporter.vocabulary import Result
 
@@ -41,7 +41,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 def demo(refused: str, since: timedelta) -> Day:
     """Live through a day of the demo in which one call centre's key is refused at the end."""
-    customers = config.parse(demo_config("http://127.0.0.1:10743"), "demo", Path()).customers
+    customers = config_file.parse(demo_config("http://127.0.0.1:10743"), "demo", Path()).customers
     day = Day(*customers, start=NOW - timedelta(days=1), centres=DEMO_CENTRES)
     others = [name for name in day.customers if name != refused]
     for name in day.customers:

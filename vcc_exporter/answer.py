@@ -15,7 +15,7 @@ from datetime import date, timedelta
 from operator import itemgetter
 from typing import Any, Final
 
-from pydantic_core import from_json
+from jiter import from_json
 
 from vcc_exporter.vocabulary import NO_QUEUE, STATISTICS
 
@@ -325,7 +325,7 @@ def _decode_quickly(body: bytes) -> dict[str, Any] | None:
     are no more colons than keys that were kept, none came twice.
     """
     try:
-        decoded = from_json(body, cache_strings="keys")
+        decoded = from_json(body, cache_mode="keys")
     except ValueError:
         return None
     if not isinstance(decoded, dict):

@@ -19,14 +19,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from vcc_exporter import __version__, backfill, config, daemon, discover, oneshot
+from vcc_exporter import __version__, backfill, daemon, oneshot
 from vcc_exporter.client import KeyUnreadableError, read_key, readable_by_all
+from vcc_exporter.config import Customer
+from vcc_exporter.faults import ConfigError
 from vcc_exporter.guard import read_pair
+from vcc_exporter.loading import load_config, parse_config
 from vcc_exporter.oneshot import counted
 from vcc_exporter.server import parse_address
 from vcc_exporter.times import Clock
 from vcc_exporter.web import check_telemetry_path
-from vcc_exporter.yaml_lines import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -236,7 +238,7 @@ def _run(flags: Mapping[str, Any]) -> int:
     with ExitStack() as stack:
         demo = _demo(stack) if flags["demo"] else {}
         options = daemon.Options(
-            **{"load": lambda: config.load(Path(flags["config.file"])), **demo},
+            **{"load": lambda: load_config(Path(flags["config.file"])), **demo},
             addresses=tuple(flags["web.listen-address"]),
             telemetry_path=flags["web.telemetry-path"],
             lifecycle=flags["web.enable-lifecycle"],
@@ -267,7 +269,7 @@ def _demo(stack: ExitStack) -> dict[str, Any]:
     )
     text = demo_config(simulator.url)
     return {
-        "load": lambda: config.parse(text, "demo", Path()),
+        "load": lambda: parse_config(text, "demo", Path()),
         "notice": "A demo: these call centres, their callers and their agents are simulated.",
         "greet": lambda page: _greet(_demo_screen(page, centres, at)),
     }
@@ -318,7 +320,7 @@ Your own call centre: README.md. Ctrl-C ends this.
 
 
 def _check_config(flags: Mapping[str, Any]) -> int:
-    pair = read_pair(lambda: config.load(Path(flags["config.file"])), _web_config(flags))
+    pair = read_pair(lambda: load_config(Path(flags["config.file"])), _web_config(flags))
     if pair.config is None or pair.faults:
         _say("\n".join(map(str, pair.faults)))
         return 1
@@ -338,16 +340,16 @@ def _web_config(flags: Mapping[str, Any]) -> Path | None:
     return Path(flags["web.config.file"]) if flags["web.config.file"] else None
 
 
-def _customers(flags: Mapping[str, Any]) -> tuple[config.Customer, ...]:
+def _customers(flags: Mapping[str, Any]) -> tuple[Customer, ...]:
     """Read the config; where it is bad, say so and return no customers."""
     try:
-        return config.load(Path(flags["config.file"])).customers
+        return load_config(Path(flags["config.file"])).customers
     except ConfigError as error:
         _say(str(error))
         return ()
 
 
-def _warnings(customers: tuple[config.Customer, ...]) -> Iterator[str]:
+def _warnings(customers: tuple[Customer, ...]) -> Iterator[str]:
     for customer in customers:
         try:
             read_key(customer.key)
@@ -359,7 +361,7 @@ def _warnings(customers: tuple[config.Customer, ...]) -> Iterator[str]:
             yield f"customer {customer.name!r} would not be polled: no file {customer.ca_file}"
 
 
-def _check_online(file: str, customers: tuple[config.Customer, ...]) -> int:
+def _check_online(file: str, customers: tuple[Customer, ...]) -> int:
     clock, bad = Clock(), 0
     for verdict in oneshot.verdicts(customers, clock, _progress(customers)):
         _tell(f"{verdict}\n")
@@ -371,6 +373,8 @@ def _check_online(file: str, customers: tuple[config.Customer, ...]) -> int:
 
 
 def _discover(flags: Mapping[str, Any]) -> int:
+    from vcc_exporter import discover  # noqa: PLC0415 - the daemon is to carry no YAML
+
     customers, failed = _customers(flags), False
     if not customers:
         return 1
@@ -397,7 +401,7 @@ def _backfill(flags: Mapping[str, Any]) -> int:
         return 1
 
 
-def _fill(customers: list[config.Customer], wanted: backfill.Wanted) -> int:
+def _fill(customers: list[Customer], wanted: backfill.Wanted) -> int:
     clock, show = Clock(), _overwritten(_WIDEST_BAR)
     backfill.check(wanted, customers, clock.now())
     found = list(backfill.ask(customers, wanted, clock, lambda done, whole: show(_bar(done, whole))))
@@ -435,7 +439,7 @@ _RUN: Final[Mapping[str, Callable[[Mapping[str, Any]], int]]] = {
 }
 
 
-def _progress(customers: tuple[config.Customer, ...]) -> Callable[[str], None]:
+def _progress(customers: tuple[Customer, ...]) -> Callable[[str], None]:
     """Return what shows how far it is with several customers."""
     return _overwritten(_WIDEST_PROGRESS) if len(customers) > 1 else lambda _: None
 

@@ -19,8 +19,9 @@ import bcrypt
 from aiohttp import web
 
 from vcc_exporter.config import Config, WebUser
-from vcc_exporter.web_config import Context, Reading, WebConfig, load, same_name
-from vcc_exporter.yaml_lines import ConfigError, Fault
+from vcc_exporter.faults import ConfigError, Fault
+from vcc_exporter.loading import load_web_config
+from vcc_exporter.web_config import Context, Reading, WebConfig, same_name
 
 SHARE: Final = web.RequestKey("share", frozenset[str])
 """With a request: the customers that whoever asks may see. Without it they may see everything."""
@@ -71,7 +72,7 @@ class Pair:
 
 def read_pair(read_config: Callable[[], Config], web_config: Path | None) -> Pair:
     """Read both and judge them together. `read_config` raises ConfigError."""
-    reading = load(web_config) if web_config else None
+    reading = load_web_config(web_config) if web_config else None
     faults = reading.faults if reading else ()
     try:
         config = read_config()

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vcc_exporter.config import Config
+from vcc_exporter.faults import ConfigError, Fault
 from vcc_exporter.guard import Guard, renewed
-from vcc_exporter.web_config import Reading, WebConfig, load
-from vcc_exporter.yaml_lines import ConfigError, Fault
+from vcc_exporter.loading import load_web_config
+from vcc_exporter.web_config import Reading, WebConfig
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class Renewal:
 
     async def renew(self) -> None:
         """Read the web config and take it over; where it has a fault nothing changes. One call at a time."""
-        reading = await asyncio.to_thread(load, self._path)
+        reading = await asyncio.to_thread(load_web_config, self._path)
         self._watch.follow(reading.sources)
         faults = reading.faults
         if reading.config:

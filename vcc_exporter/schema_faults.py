@@ -8,7 +8,8 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from vcc_exporter.config_schema import Section
-from vcc_exporter.yaml_lines import Fault, line_of
+from vcc_exporter.faults import Fault
+from vcc_exporter.yaml_lines import line_of
 
 Path = tuple[str | int, ...]
 """Keys and places in lists, from the top of the file to what is meant."""

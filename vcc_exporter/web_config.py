@@ -1,28 +1,62 @@
-"""The web config: TLS, users and headers of our own pages, in the format of Prometheus's exporter-toolkit.
-
-A file becomes a `WebConfig` in which nothing is left to look up, the TLS context included, or faults with
-file and line. A key of the format that cannot be honoured here is a fault, never ignored;
-docs/web-config.md has each of them.
-"""
+"""The web config as the program meets it, and the TLS context that comes of what it says."""
 
 import hashlib
 import ipaddress
 import re
 import ssl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, Field, ValidationError
-from pydantic_core import PydanticCustomError
+from vcc_exporter.faults import Fault
 
-from vcc_exporter.config_schema import Bool, Section, Text, UnexpectedError, printable, scalar
-from vcc_exporter.schema_faults import Shape, schema_faults, spell
-from vcc_exporter.yaml_lines import Fault, LinedMap, line_of, read
+# What a text says, before the files that it names are read.
 
-HIGHEST_COST: Final = 15
-"""Of a bcrypt hash: it takes some 2 s to check a password against, and twice that with each step up."""
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How connections are encrypted, and which clients are let in."""
+
+    cert_file: Path
+    key_file: Path
+    clients: ssl.VerifyMode
+    client_ca_file: Path | None
+    client_ca: str
+    """As PEM; empty where there is a file, or where no client shows a certificate."""
+    min_version: ssl.TLSVersion
+    max_version: ssl.TLSVersion
+    cipher_suites: tuple[str, ...]
+    """Of TLS 1.2, by OpenSSL's names; empty: its own choice."""
+    prefer_server_cipher_suites: bool
+    curve: str | None
+    """None: OpenSSL's choice."""
+    lines: Mapping[str, int]
+    """Where each of the keys stands in the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A whole text, checked."""
+
+    users: Mapping[str, bytes] = field(repr=False)
+    """Name to bcrypt hash; empty: nobody is asked for a password."""
+    headers: Mapping[str, str]
+    """What stands in the head of each answer."""
+    allowed_names: frozenset[str] | None
+    """Of which a client's certificate must have one; None: it may have any."""
+    tls: Tls | None
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What came of reading a text."""
+
+    settings: Settings | None
+    """None where there are faults."""
+    faults: tuple[Fault, ...]
+    sources: tuple[Path, ...]
+    """The file itself, and those that it names, whether they can be read or not."""
+
 
 # What the rest of the program sees.
 
@@ -62,246 +96,37 @@ class Reading:
     """The file itself, and those that it names, whether they could be read or not."""
 
 
-# The file's shape. Field names are the keys.
-
-
-def _refused(why: str) -> BeforeValidator:
-    def validate(_value: Any) -> Any:
-        raise PydanticCustomError("refused", "{why}", {"why": why})
-
-    return BeforeValidator(validate)
-
-
-def _one_of(known: Mapping[str, Any], refused: Mapping[str, str] | None = None) -> BeforeValidator:
-    """Read one of the format's own words. Those that cannot be honoured are refused with the reason."""
-    reasons = refused or {}
-
-    def validate(value: Any) -> Any:
-        if isinstance(value, str) and value in reasons:
-            raise PydanticCustomError("refused", "{why}", {"why": f"{value}: {reasons[value]}"})
-        if not isinstance(value, str) or value not in known:
-            raise UnexpectedError(f"one of {', '.join(known)}")
-        return known[value]
-
-    return BeforeValidator(validate)
-
-
-_VERSIONS: Final = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
-_OLD: Final = "it is broken, and OpenSSL does not speak it any more; expected TLS12 or TLS13"
-_CLIENTS: Final = {
-    "NoClientCert": ssl.CERT_NONE,
-    "VerifyClientCertIfGiven": ssl.CERT_OPTIONAL,
-    "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
-}
-_UNVERIFIED: Final = (
-    "a certificate that is asked for is verified here, always; expected VerifyClientCertIfGiven or "
-    "RequireAndVerifyClientCert"
-)
-# Go's names to OpenSSL's.
-_SUITES: Final = {
-    f"TLS_ECDHE_{key}_WITH_{go}": f"ECDHE-{key}-{openssl}"
-    for key in ("ECDSA", "RSA")
-    for go, openssl in {
-        "AES_128_GCM_SHA256": "AES128-GCM-SHA256",
-        "AES_256_GCM_SHA384": "AES256-GCM-SHA384",
-        "CHACHA20_POLY1305_SHA256": "CHACHA20-POLY1305",
-        "AES_128_CBC_SHA": "AES128-SHA",
-        "AES_256_CBC_SHA": "AES256-SHA",
-    }.items()
-}
-_OF_TLS13: Final = dict.fromkeys(
-    ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"),
-    "the suites of TLS 1.3 are all on, and cannot be chosen",
-)
-_CURVES: Final = {
-    "CurveP256": "prime256v1",
-    "CurveP384": "secp384r1",
-    "CurveP521": "secp521r1",
-    "X25519": "X25519",
-}
-_HEADERS: Final[Mapping[str, tuple[str, ...]]] = {
-    "Content-Security-Policy": (),
-    "X-Frame-Options": ("deny", "sameorigin"),
-    "X-Content-Type-Options": ("nosniff",),
-    "X-XSS-Protection": (),
-    "Strict-Transport-Security": (),
-}
-"""The headers that the format knows, each with its values; none: any."""
-
-
-def _user(text: str) -> str:
-    if ":" in text:
-        raise ValueError
-    return printable(text)
-
-
-def _bcrypt(text: str) -> bytes:
-    found = re.fullmatch(r"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{53}", text, re.ASCII)
-    if not found or not 4 <= int(found[1]) <= HIGHEST_COST:  # noqa: PLR2004 - bcrypt's own least
-        raise ValueError
-    return text.encode()
-
-
-def _certificates(text: str) -> str:
-    if "-----BEGIN CERTIFICATE-----" not in text or not text.isascii():
-        raise ValueError
-    return text
-
-
-def _header(text: str) -> str:
-    if not text.isascii():
-        raise ValueError
-    return printable(text) if text else text
-
-
-_Version = Annotated[ssl.TLSVersion, _one_of(_VERSIONS, dict.fromkeys(("TLS10", "TLS11"), _OLD))]
-_Suite = Annotated[str, _one_of(_SUITES, _OF_TLS13)]
-_Curve = Annotated[str, _one_of(_CURVES)]
-_ClientAuth = Annotated[
-    ssl.VerifyMode,
-    _one_of(
-        _CLIENTS,
-        dict.fromkeys(("RequestClientCert", "RequireAnyClientCert", "RequireClientCert"), _UNVERIFIED),
-    ),
-]
-_NotInline = Annotated[str, _refused("give the name of a file that holds it, as cert_file or key_file")]
-
-
-class TlsSection(Section):
-    """How connections are encrypted, and which clients are let in."""
-
-    cert_file: Text = Field(description="a file with the certificate, and those between it and its authority")
-    key_file: Text = Field(description="a file with the certificate's key")
-    client_auth_type: _ClientAuth = Field(ssl.CERT_NONE, description="whether clients show a certificate")
-    client_ca_file: Text | None = Field(None, description="a file with the authorities of clients' certificates")
-    client_allowed_sans: Annotated[list[Text], Field(min_length=1)] | None = Field(
-        None, description="names of which a client's certificate must have one"
-    )
-    min_version: _Version = Field(ssl.TLSVersion.TLSv1_2, description="the oldest TLS; default TLS12")
-    max_version: _Version = Field(ssl.TLSVersion.TLSv1_3, description="the newest TLS; default TLS13")
-    cipher_suites: Annotated[list[_Suite], Field(min_length=1)] | None = Field(
-        None, description="the suites of TLS 1.2, by Go's names; default: OpenSSL's"
-    )
-    prefer_server_cipher_suites: Bool = Field(True, description="whether our order of suites counts; default true")
-    curve_preferences: Annotated[list[_Curve], Field(min_length=1)] | None = Field(
-        None, description="the curve for new keys; default: OpenSSL's"
-    )
-    client_ca: Annotated[str, scalar(_certificates, "certificates as PEM")] | None = Field(
-        None, description="the authorities themselves, as PEM"
-    )
-    cert: _NotInline | None = Field(None, description="the certificate itself")
-    key: _NotInline | None = Field(None, description="the key itself")
-
-
-class HttpSection(Section):
-    """How HTTP is spoken."""
-
-    http2: Annotated[Bool, _one_of({"false": "false"}, {"true": "there is no HTTP/2 here; expected false"})] = Field(
-        False, description="false: there is no HTTP/2 here"
-    )
-    headers: (
-        dict[
-            Annotated[str, _one_of({name: name for name in _HEADERS})],
-            Annotated[str, scalar(_header, "one line of ASCII text")] | None,
-        ]
-        | None
-    ) = Field(None, description="headers of each answer")
-
-
-class WebConfigFile(Section):
-    """The web config."""
-
-    tls_server_config: TlsSection | None = Field(None, description="cert_file and key_file, and what else TLS needs")
-    http_server_config: HttpSection | None = Field(None, description="headers")
-    basic_auth_users: (
-        Annotated[
-            dict[
-                Annotated[str, scalar(_user, "a user's name without a colon")],
-                Annotated[
-                    bytes, scalar(_bcrypt, f"a bcrypt hash such as $2y$10$…, of a cost from 04 to {HIGHEST_COST}")
-                ],
-            ],
-            Field(min_length=1),
-        ]
-        | None
-    ) = Field(None, description="users, each with the bcrypt hash of a password")
-    rate_limit: Annotated[None, _refused("requests are bounded by what they cost; leave it out")] = Field(
-        None, description="nothing: it is not supported"
-    )
-
-
-SECTIONS: Final[Mapping[str, type[Section]]] = {
-    "": WebConfigFile,
-    "tls_server_config": TlsSection,
-    "http_server_config": HttpSection,
-}
-_SHAPE: Final = Shape(SECTIONS, frozenset({"basic_auth_users", "key"}))
-
-# Rules that span several keys. They look at the tree, so that they speak even where a value is wrong.
-
-_Broken = Iterator[tuple[tuple[str | int, ...], str]]
-
-
-def _rules(tree: LinedMap) -> _Broken:
-    tls = tree.get("tls_server_config")
-    if isinstance(tls, LinedMap):
-        for rule in (_client_rules, _version_rules, _curve_rules):
-            yield from ((("tls_server_config", key), message) for key, message in rule(tls))
-    http = tree.get("http_server_config")
-    headers = http.get("headers") if isinstance(http, LinedMap) else None
-    for name, value in headers.items() if isinstance(headers, LinedMap) else ():
-        known = _HEADERS.get(name)
-        if known and isinstance(value, str) and value not in ("", *known):
-            yield ("http_server_config", "headers", name), f"expected {' or '.join(known)}, found {value!r}"
-
-
-def _client_rules(tls: LinedMap) -> Iterator[tuple[str, str]]:
-    authorities = [key for key in ("client_ca_file", "client_ca") if key in tls]
-    asks = (named := tls.get("client_auth_type", "NoClientCert")) != "NoClientCert"
-    if len(authorities) > 1:
-        yield "client_ca", "expected either client_ca_file or client_ca, found both"
-    if asks and named in _CLIENTS and not authorities:
-        # Go would take any certificate that some public authority has signed.
-        yield "client_auth_type", "expected client_ca_file beside it, found none"
-    for key in (*authorities, "client_allowed_sans"):
-        if key in tls and not asks:
-            yield key, "expected a client_auth_type beside it that asks for certificates"
-
-
-def _version_rules(tls: LinedMap) -> Iterator[tuple[str, str]]:
-    least, most = tls.get("min_version", "TLS12"), tls.get("max_version", "TLS13")
-    if (least, most) == ("TLS13", "TLS12"):
-        yield "min_version", "expected no more than the max_version of TLS12, found 'TLS13'"
-    if least == "TLS13" and "cipher_suites" in tls:
-        yield "cipher_suites", "it is for TLS 1.2 alone, which min_version leaves out"
-
-
-def _curve_rules(tls: LinedMap) -> Iterator[tuple[str, str]]:
-    curves = tls.get("curve_preferences")
-    if isinstance(curves, list) and len(curves) > 1:
-        yield "curve_preferences", "not supported: several; expected one curve"
-
-
-# The TLS context.
+def complete(path: Path, text: str, parsed: Parsed) -> Reading:
+    """Read the files that a web config's text names, and make its TLS context."""
+    settings = parsed.settings
+    if settings is None:
+        return Reading(None, parsed.faults, parsed.sources)
+    contents, tls = {"": text.encode()}, settings.tls
+    try:
+        context = _context(tls, contents) if tls else None
+    except _Unusable as error:
+        key, message = error.args
+        fault = Fault(str(path), tls.lines[key] if tls else 0, f"tls_server_config.{key}", message)
+        return Reading(None, (fault,), parsed.sources)
+    digest = hashlib.sha256(b"".join(hashlib.sha256(content).digest() for _, content in sorted(contents.items())))
+    config = WebConfig(str(path), settings.users, settings.headers, context, settings.allowed_names, digest.digest())
+    return Reading(config, (), parsed.sources)
 
 
 class _Unusable(Exception):  # noqa: N818 - it is about a file
     """A file that a key names, and which does not serve; holds the key and what was expected."""
 
 
-def _content(folder: Path, key: str, name: str | None, contents: dict[str, bytes]) -> Path | None:
+def _content(key: str, path: Path, contents: dict[str, bytes]) -> bytes:
     """Read a file that the key names. Raises _Unusable."""
-    if name is None:
-        return None
-    path = folder / name
     try:
-        contents[key] = path.read_bytes()
+        content = contents[key] = path.read_bytes()
     except OSError as error:
         raise _Unusable(key, f"the file {path} cannot be read: {error.strerror}") from None
-    return path
+    return content
 
 
-def _context(tls: TlsSection, folder: Path, contents: dict[str, bytes]) -> Context:
+def _context(tls: Tls, contents: dict[str, bytes]) -> Context:
     """Make the context; what was read is put into `contents`. Raises _Unusable."""
     context = Context(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version, context.maximum_version = tls.min_version, tls.max_version
@@ -310,42 +135,46 @@ def _context(tls: TlsSection, folder: Path, contents: dict[str, bytes]) -> Conte
         context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     if tls.cipher_suites:
         context.set_ciphers(":".join(tls.cipher_suites))
-    if tls.curve_preferences:
-        context.set_ecdh_curve(tls.curve_preferences[0])
-    _load_certificate(context, tls, folder, contents)
-    _load_authorities(context, tls, folder, contents)
+    if tls.curve:
+        context.set_ecdh_curve(tls.curve)
+    _load_certificate(context, tls, contents)
+    _load_authorities(context, tls, contents)
     return context
 
 
-def _load_certificate(context: Context, tls: TlsSection, folder: Path, contents: dict[str, bytes]) -> None:
-    certificate = _content(folder, "cert_file", tls.cert_file, contents)
-    key = _content(folder, "key_file", tls.key_file, contents)
-    for name, path, what, begin in (
-        ("cert_file", certificate, "a certificate", rb"-----BEGIN (TRUSTED )?CERTIFICATE-----"),
-        ("key_file", key, "a key", rb"-----BEGIN ([A-Z]+ )*PRIVATE KEY-----"),
-    ):
+def _load_certificate(context: Context, tls: Tls, contents: dict[str, bytes]) -> None:
+    named = {
+        "cert_file": (tls.cert_file, "a certificate", rb"-----BEGIN (TRUSTED )?CERTIFICATE-----"),
+        "key_file": (tls.key_file, "a key", rb"-----BEGIN ([A-Z]+ )*PRIVATE KEY-----"),
+    }
+    for name, (path, _, _) in named.items():
+        _content(name, path, contents)
+    for name, (path, what, begin) in named.items():
         if not re.search(begin, contents[name]):
             raise _Unusable(name, f"expected {what} as PEM in {path}, found none")
     if b"ENCRYPTED" in contents["key_file"]:
         raise _Unusable("key_file", "expected a key without a passphrase, which nobody could type")
     try:
         # Without the last one OpenSSL might ask at the terminal all the same.
-        context.load_cert_chain(str(certificate), key, password=lambda: b"")
+        context.load_cert_chain(tls.cert_file, tls.key_file, password=lambda: b"")
     except (OSError, ValueError) as error:  # that of TLS is such
         reason = getattr(error, "reason", None)
         if reason == "KEY_VALUES_MISMATCH":
             raise _Unusable("key_file", "expected the key of the certificate in cert_file, found another one") from None
         words = f": OpenSSL says {reason.replace('_', ' ').lower()}" if reason else ""
-        raise _Unusable("key_file", f"{certificate} and {key} are no certificate and its key{words}") from None
+        raise _Unusable(
+            "key_file", f"{tls.cert_file} and {tls.key_file} are no certificate and its key{words}"
+        ) from None
 
 
-def _load_authorities(context: Context, tls: TlsSection, folder: Path, contents: dict[str, bytes]) -> None:
-    context.clients = tls.client_auth_type.name
-    if tls.client_auth_type is ssl.CERT_NONE:
+def _load_authorities(context: Context, tls: Tls, contents: dict[str, bytes]) -> None:
+    context.clients = tls.clients.name
+    if tls.clients is ssl.CERT_NONE:
         return
-    path = _content(folder, "client_ca_file", tls.client_ca_file, contents)
-    authorities = contents["client_ca_file"].decode("ascii", "ignore") if path else tls.client_ca or ""
-    context.verify_mode = tls.client_auth_type
+    path, authorities = tls.client_ca_file, tls.client_ca
+    if path:
+        authorities = _content("client_ca_file", path, contents).decode("ascii", "ignore")
+    context.verify_mode = tls.clients
     # Whatever is in the file is trusted, as in Go, also an authority below another one.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     try:
@@ -354,64 +183,6 @@ def _load_authorities(context: Context, tls: TlsSection, folder: Path, contents:
         key = "client_ca_file" if path else "client_ca"
         raise _Unusable(key, f"expected certificates as PEM{f' in {path}' if path else ''}, found none") from None
     context.clients += hashlib.sha256(authorities.encode()).hexdigest()
-
-
-# The whole.
-
-
-def load(path: Path) -> Reading:
-    """Read a web config and what it names. Paths in it are relative to its folder."""
-    file, folder = str(path), path.parent
-    try:
-        text = path.read_bytes()
-        tree, faults = read(text.decode("utf-8-sig"), file)
-    except OSError as error:
-        return _bad([Fault(file, 0, "", f"cannot be read: {error.strerror}")], (path,))
-    except UnicodeDecodeError:
-        return _bad([Fault(file, 0, "", "expected UTF-8 text")], (path,))
-    tree = LinedMap(1) if tree is None else tree
-    sources = (path, *_named(tree, folder))
-    if isinstance(tree, LinedMap):
-        faults += [Fault(file, line_of(tree, where), spell(where), message) for where, message in _rules(tree)]
-    try:
-        whole = WebConfigFile.model_validate(tree)
-    except ValidationError as error:
-        return _bad([*faults, *schema_faults(file, tree, error, _SHAPE)], sources)
-    contents = {"": text}
-    tls = whole.tls_server_config
-    try:
-        context = _context(tls, folder, contents) if tls and not faults else None
-    except _Unusable as error:
-        key, message = error.args
-        where = ("tls_server_config", key)
-        faults.append(Fault(file, line_of(tree, where), spell(where), message))
-    if faults:
-        return _bad(faults, sources)
-    names = tls.client_allowed_sans if tls else None
-    digest = hashlib.sha256(b"".join(hashlib.sha256(content).digest() for _, content in sorted(contents.items())))
-    headers = (whole.http_server_config.headers if whole.http_server_config else None) or {}
-    config = WebConfig(
-        file=file,
-        users=whole.basic_auth_users or {},
-        headers={name: value for name, value in headers.items() if value},
-        context=context,
-        allowed_names=frozenset(map(same_name, names)) if names else None,
-        digest=digest.digest(),
-    )
-    return Reading(config, (), sources)
-
-
-def _bad(faults: Sequence[Fault], sources: tuple[Path, ...]) -> Reading:
-    return Reading(None, tuple(sorted(dict.fromkeys(faults), key=lambda fault: fault.line)), sources)
-
-
-def _named(tree: Any, folder: Path) -> Iterator[Path]:
-    """Yield the files that a web config names, however bad the rest of it is."""
-    tls = tree.get("tls_server_config") if isinstance(tree, LinedMap) else None
-    for key in ("cert_file", "key_file", "client_ca_file"):
-        name = tls.get(key) if isinstance(tls, LinedMap) else None
-        if isinstance(name, str):
-            yield folder / name
 
 
 def same_name(name: str) -> str:

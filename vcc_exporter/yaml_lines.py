@@ -13,29 +13,7 @@ from typing import Any, Final
 import yaml
 from yaml.composer import ComposerError
 
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing wrong with a config file."""
-
-    file: str
-    line: int
-    """0: the file as a whole."""
-    path: str
-    message: str
-
-    def __str__(self) -> str:
-        """Write the fault as one line that editors can jump from."""
-        place = f"{self.file}:{self.line}" if self.line else self.file
-        return f"{place}: {self.path}{': ' if self.path else ''}{self.message}"
-
-
-class ConfigError(Exception):
-    """A config that cannot be used, with every fault that was found, in the file's order."""
-
-    def __init__(self, faults: list[Fault]) -> None:
-        self.faults = tuple(sorted(dict.fromkeys(faults), key=lambda fault: fault.line))
-        super().__init__("\n".join(map(str, self.faults)))
+from vcc_exporter.faults import Fault
 
 
 class LinedMap(dict[str, Any]):

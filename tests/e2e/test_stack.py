@@ -21,7 +21,7 @@ from running import ROOT, Prometheus, end, eventually
 
 from tools.history import STEP, instants
 from tools.stack import Ports, configs
-from vcc_exporter import config, times
+from vcc_exporter import config_file, times
 from vcc_exporter.answer import read_statistics
 from vcc_exporter.poll import questions
 from vcc_exporter.schedule import place
@@ -29,7 +29,7 @@ from vcc_exporter.simulator import DEMO_CENTRES, Simulator, demo_config
 from vcc_exporter.vocabulary import STATISTICS
 
 SHIPPED = Ports.shipped(0)
-CUSTOMERS = config.parse(demo_config("http://simulator.test"), "demo", ROOT).customers
+CUSTOMERS = config_file.parse(demo_config("http://simulator.test"), "demo", ROOT).customers
 
 
 @dataclass

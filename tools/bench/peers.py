@@ -19,8 +19,8 @@ import trustme
 from tools.bench import machine
 from tools.bench.machine import ROOT, ROWS, BenchError, Part, Run
 from tools.bench.scrape import ENCODINGS, Scraper, body
-from vcc_exporter import config
 from vcc_exporter.config import Customer
+from vcc_exporter.loading import load_config
 from vcc_exporter.schedule import due_after
 from vcc_exporter.vocabulary import STATISTICS
 
@@ -170,7 +170,7 @@ def exporter(
         began = machine.clock.monotonic()
         with _serving(run, name, port, "/metrics", sys.executable, *program, *flags) as scraper:
             start_s = machine.clock.monotonic() - began
-            yield Polled(scraper, api, {c.name: c for c in config.load(path).customers}, start_s)
+            yield Polled(scraper, api, {c.name: c for c in load_config(path).customers}, start_s)
 
 
 def config_text(api: Api, customers: int, interval: str, schedule: str = "", first_key: str = "key") -> str:

@@ -19,8 +19,10 @@ from aiohttp import web
 from tools.soak.api import PATIENCE_S
 from tools.soak.fleet import Settings
 from tools.soak.model import Instant
-from vcc_exporter import config, process
+from vcc_exporter import process
 from vcc_exporter.exposition import Exporter, render_process
+from vcc_exporter.faults import ConfigError
+from vcc_exporter.loading import load_config
 from vcc_exporter.network import Network, Wire
 from vcc_exporter.poll import Poller
 from vcc_exporter.schedule import Pool, Timetable
@@ -28,7 +30,6 @@ from vcc_exporter.server import Address, listen, serve
 from vcc_exporter.store import Store
 from vcc_exporter.times import Clock
 from vcc_exporter.web import application
-from vcc_exporter.yaml_lines import ConfigError
 
 _AT_ONCE: Final = -1e12
 
@@ -251,7 +252,7 @@ class Rig:
         self._poller.stop()
 
     def _load(self) -> None:
-        customers = config.load(self._file).customers
+        customers = load_config(self._file).customers
         self.store.configure(customers, Exporter("0.0.0", self._clock.now()))
         self._poller.follow()
 
