@@ -127,7 +127,8 @@ def a_days_polls(run: Run) -> Iterator[Result]:
     whole, done = round(count * _DAY * min(1, run.share * 10)), 0
     seen: list[tuple[float, ...]] = []
     """What it had after each look, which differs as more or fewer polls were under way."""
-    with peers.exporter(run, count, "200ms") as polled:
+    # Not as fast as can be: a machine that does something else for a moment would leave all of them due at once.
+    with peers.exporter(run, count, "300ms") as polled:
         polled.settle()
         began = clock.monotonic()
         while done < whole:
