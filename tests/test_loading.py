@@ -18,8 +18,9 @@ from webfiles import hashed, write_files
 from vcc_exporter import loading
 from vcc_exporter.faults import ConfigError
 
-GOOD: Final = "customers: [{name: acme, api_key: k3y, timezone: UTC, url: 'http://127.0.0.1:1'}]\n"
-BAD: Final = GOOD.replace("timezone", "timezon").replace("k3y", "'s3cr3t-k3y'")
+KEY: Final = "s3cr3t-k3y"
+GOOD: Final = f"customers: [{{name: acme, api_key: {KEY}, timezone: UTC, url: 'http://127.0.0.1:1'}}]\n"
+BAD: Final = GOOD.replace("timezone", "timezon")
 
 
 def told(text: str) -> str:
@@ -54,14 +55,14 @@ def test_where_no_process_is_to_be_had_it_is_read_in_this_one(monkeypatch: pytes
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     assert (loading.parse_config(GOOD, "c.yaml", Path("/etc/vcc")), told(BAD)) == there
     assert "timezon: unknown key; did you mean 'timezone'?" in there[1]
-    assert "s3cr3t" not in there[1]
+    assert KEY not in there[1]
 
 
 @pytest.mark.parametrize(
     ("child", "how"),
     [
         ("import os; os.kill(os.getpid(), 9)", "the process for it ended with signal 9"),
-        ("raise RuntimeError('s3cr3t-k3y')", "the process for it ended with status 1"),
+        (f"raise RuntimeError({KEY!r})", "the process for it ended with status 1"),
         (
             "from vcc_exporter import config_file, loading; config_file.parse = int; loading.be_asked()",
             "unexpected fault: TypeError",
@@ -100,11 +101,11 @@ def test_files_that_were_replaced_under_a_running_daemon_change_nothing(tmp_path
         end(process)
 
 
-def test_ctrl_c_at_a_terminal_ends_nothing_but_the_daemon(tmp_path: Path) -> None:
-    """It reaches all processes of the terminal's group at once, perhaps while the config is read."""
+def test_who_reads_a_config_shows_no_key_and_hears_no_ctrl_c(tmp_path: Path) -> None:
+    """Everybody sees commands, and a terminal's Ctrl-C reaches all processes of its group at once."""
     (tmp_path / "sitecustomize.py").write_text(
         "import sys, pathlib, threading\n"
-        f"if sys.orig_argv[1:2] == ['-P']:\n"
+        "if sys.orig_argv[1:2] == ['-P']:\n"
         f"    pathlib.Path({str(tmp_path / 'reading')!r}).touch()\n"
         f"    while not pathlib.Path({str(tmp_path / 'go')!r}).exists():\n"
         "        threading.Event().wait(0.02)\n"
@@ -118,6 +119,9 @@ def test_ctrl_c_at_a_terminal_ends_nothing_but_the_daemon(tmp_path: Path) -> Non
         )
     try:
         eventually((tmp_path / "reading").exists, "the config to be read")
+        (reader,) = psutil.Process(process.pid).children()
+        assert "-P" in reader.cmdline()
+        assert KEY not in f"{reader.cmdline()} {reader.environ()}"
         os.killpg(process.pid, signal.SIGINT)
         (tmp_path / "go").touch()
         assert process.wait(60) == 0
