@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Final
 
 from garbage import left_by
 
@@ -42,6 +43,30 @@ def collected_by_itself(set_up: bool) -> str:
 def test_no_whole_collection_comes_by_itself() -> None:
     """Python would make many here; in the daemon it makes none, since all polls and scrapes would wait for it."""
     assert (collected_by_itself(set_up=False), collected_by_itself(set_up=True)) == ("True", "False")
+
+
+_HOLES: Final = """
+import re
+from pathlib import Path
+from vcc_exporter import process
+
+def resident():
+    return int(re.search(r"VmRSS:\\s+([0-9]+)", Path("/proc/self/status").read_text())[1])
+
+process.set_up()
+parts = [bytearray(60_000) for _ in range(1000)]
+last = parts.pop()  # above which nothing is given back by itself
+del parts
+before = resident()
+process.give_memory_back()
+print(before - resident())
+"""
+
+
+def test_memory_that_is_free_between_what_is_not_is_given_back() -> None:
+    """Of sixty megabytes that are free below something that is not, most go to the system."""
+    done = subprocess.run([sys.executable, "-c", _HOLES], check=True, capture_output=True, text=True)  # noqa: S603
+    assert int(done.stdout) > 40_000
 
 
 def test_garbage_of_ones_own_is_found() -> None:

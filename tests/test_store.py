@@ -3,6 +3,7 @@
 import gzip
 import re
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -107,6 +108,22 @@ def test_an_update_is_on_the_page_at_once() -> None:
     assert state
     assert state.polls[Result.SUCCESS] == 1
     assert data_of(text_of(store.page()), "acme") == [7.0] * 3 * len(STATISTICS)
+
+
+def test_what_publishes_tidies_up_after_each_page() -> None:
+    """By then the page says what has changed."""
+    clock, customer = SetClock(), make_customer()
+    store, stop, pages = make_store(clock, customer), threading.Event(), list[Page | None]()
+    store.update(customer, answered(clock, 7.0))
+
+    def tidy() -> None:
+        pages.append(store.published())
+        stop.set()
+
+    store.keep_publishing(stop, tidy)
+    (page,) = pages
+    assert page
+    assert data_of(text_of(page), "acme") == [7.0] * 3 * len(STATISTICS)
 
 
 def test_a_page_that_was_taken_does_not_change() -> None:

@@ -131,7 +131,10 @@ class _Daemon:
         await asyncio.to_thread(self._apply, pair)
         await self._renew_process()
         threading.Thread(
-            target=self._store.keep_publishing, args=(self._unpublished,), name="page", daemon=True
+            target=self._store.keep_publishing,
+            args=(self._unpublished, process.give_memory_back),
+            name="page",
+            daemon=True,
         ).start()
         rules = pair.rules
         del pair  # with the customers of all other shards

@@ -200,12 +200,16 @@ class Store:
 
     # The page.
 
-    def keep_publishing(self, stop: threading.Event) -> None:
-        """Make the page anew whenever something has changed or has ceased to be true, until told to stop."""
+    def keep_publishing(self, stop: threading.Event, tidy: Callable[[], None]) -> None:
+        """Make the page anew whenever something has changed or has ceased to be true, until told to stop.
+
+        `tidy` is called after each, when what was replaced is free.
+        """
         while not stop.wait(_PUBLISH_EVERY_S):
             try:
                 if self._change.wait(_LOOK_EVERY_S) or not self.published():
                     self.page()
+                    tidy()
             except Exception:
                 log.exception("unexpected fault")
 
