@@ -11,6 +11,8 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
 import pytest
@@ -573,6 +575,12 @@ def asked(client: socket.socket, data: bytes = AGAIN_PLEASE) -> tuple[bytes, byt
     return answer_of(client)
 
 
+def date_of(head: bytes) -> datetime:
+    """Return when an answer says that it was made."""
+    (said,) = re.findall(rb"Date: ([A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9: ]+ GMT)\r\n", head + b"\r\n")
+    return parsedate_to_datetime(said.decode())
+
+
 def test_what_is_asked_again_is_answered_without_being_read(served: Served) -> None:
     """With the body of now and a head that says the same, for as long as there is a body and nothing else comes."""
     with served.connect() as client:
@@ -583,6 +591,7 @@ def test_what_is_asked_again_is_answered_without_being_read(served: Served) -> N
         assert body == b"another"
         assert b"Content-Length: 7\r\n" in again + b"\r\n"
         assert len(CHANGING.findall(again)) == 2
+        assert timedelta() <= date_of(again) - date_of(head) < timedelta(minutes=1)
         assert sorted(CHANGING.sub(b"", again).split()) == sorted(CHANGING.sub(b"", head).split())
         assert b"X-Kind: repeated" in again
         assert served.repeated.handled == 1

@@ -12,11 +12,11 @@ import logging
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from email.utils import formatdate
 from hashlib import blake2b
 from typing import Final
 
 from aiohttp import HttpVersion11, hdrs, web
+from aiohttp.helpers import rfc822_formatted_time
 
 from vcc_exporter.exposition import Body
 
@@ -114,7 +114,7 @@ class Repeat:
         body = self.again()
         if body is None or (body.size > _MOST_ENCRYPTED and _is_encrypted(transport)):
             return False
-        changing = f"Content-Length: {body.size}\r\nDate: {formatdate(usegmt=True)}\r\n\r\n"
+        changing = f"Content-Length: {body.size}\r\nDate: {rfc822_formatted_time()}\r\n\r\n"
         transport.writelines([self.head + changing.encode(), *body.parts])
         return True
 
