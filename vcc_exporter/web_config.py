@@ -143,14 +143,11 @@ def _context(tls: Tls, contents: dict[str, bytes]) -> Context:
 
 
 def _load_certificate(context: Context, tls: Tls, contents: dict[str, bytes]) -> None:
-    named = {
-        "cert_file": (tls.cert_file, "a certificate", rb"-----BEGIN (TRUSTED )?CERTIFICATE-----"),
-        "key_file": (tls.key_file, "a key", rb"-----BEGIN ([A-Z]+ )*PRIVATE KEY-----"),
-    }
-    for name, (path, _, _) in named.items():
-        _content(name, path, contents)
-    for name, (path, what, begin) in named.items():
-        if not re.search(begin, contents[name]):
+    for name, path, what, begin in (
+        ("cert_file", tls.cert_file, "a certificate", rb"-----BEGIN (TRUSTED )?CERTIFICATE-----"),
+        ("key_file", tls.key_file, "a key", rb"-----BEGIN ([A-Z]+ )*PRIVATE KEY-----"),
+    ):
+        if not re.search(begin, _content(name, path, contents)):
             raise _Unusable(name, f"expected {what} as PEM in {path}, found none")
     if b"ENCRYPTED" in contents["key_file"]:
         raise _Unusable("key_file", "expected a key without a passphrase, which nobody could type")
